@@ -1,0 +1,12 @@
+//! Portcullis answers one question for a reverse proxy, thousands of times a second: may this request
+//! pass, and as whom?
+//!
+//! The rooms, in reading order; each imports only from those above it (`tests/rooms.rs`).
+
+pub mod clock;
+pub mod fault;
+pub mod object;
+pub mod peer;
+pub mod secret;
+pub mod subject;
+pub mod watch;
