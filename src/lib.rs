@@ -10,3 +10,5 @@ pub mod peer;
 pub mod secret;
 pub mod subject;
 pub mod watch;
+
+pub mod policy;
