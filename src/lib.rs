@@ -12,3 +12,5 @@ pub mod subject;
 pub mod watch;
 
 pub mod policy;
+
+pub mod telemetry;
