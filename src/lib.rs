@@ -13,4 +13,6 @@ pub mod watch;
 
 pub mod policy;
 
+pub mod session;
+
 pub mod telemetry;
