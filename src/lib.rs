@@ -11,8 +11,13 @@ pub mod secret;
 pub mod subject;
 pub mod watch;
 
+pub mod factor;
 pub mod policy;
+pub mod regulation;
 
+pub mod identity;
 pub mod session;
+
+pub mod signin;
 
 pub mod telemetry;

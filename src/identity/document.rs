@@ -1,0 +1,368 @@
+//! The users file as it is written: its keys, where each stands, and writing it back.
+//!
+//! Reading keeps every value, so that a rewritten file has all that was there but comments and layout.
+//! What the values mean is [`file`](super::file)'s matter.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+use serde_saphyr::Spanned;
+
+use crate::fault::Fault;
+
+/// Something wrong in a users file, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// The file.
+    pub file: PathBuf,
+    /// Where in it; `None` if it is about the whole file.
+    pub at: Option<Position>,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(at) = self.at {
+            write!(f, ":{}:{}", at.line, at.column)?;
+        }
+        write!(f, ": {}", self.fault.message)?;
+        match &self.fault.help {
+            Some(help) => write!(f, "\n  help: {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A place in a file, counted from 1 in lines and characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: u64,
+    /// The character in the line.
+    pub column: u64,
+}
+
+impl Position {
+    fn of<T>(spanned: &Spanned<T>) -> Position {
+        Position { line: spanned.referenced.line(), column: spanned.referenced.column() }
+    }
+}
+
+/// A fault and where it stands.
+pub type Located = (Option<Position>, Fault);
+
+/// What kind of value a key takes.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Flag,
+    List,
+    Texts,
+    Any,
+}
+
+/// Every key of an account, in the order in which they are written.
+const KEYS: [(&str, Kind); 20] = [
+    ("disabled", Kind::Flag),
+    ("displayname", Kind::Text),
+    ("password", Kind::Text),
+    ("email", Kind::Text),
+    ("groups", Kind::List),
+    ("given_name", Kind::Text),
+    ("middle_name", Kind::Text),
+    ("family_name", Kind::Text),
+    ("nickname", Kind::Text),
+    ("gender", Kind::Text),
+    ("birthdate", Kind::Text),
+    ("website", Kind::Text),
+    ("profile", Kind::Text),
+    ("picture", Kind::Text),
+    ("zoneinfo", Kind::Text),
+    ("locale", Kind::Text),
+    ("phone_number", Kind::Text),
+    ("phone_extension", Kind::Text),
+    ("address", Kind::Texts),
+    ("extra", Kind::Any),
+];
+
+/// A users file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Document {
+    /// The accounts, in the order of the file.
+    pub users: Vec<Entry>,
+}
+
+/// One account, as written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Entry {
+    /// The user name, which is the key it stands under.
+    pub name: String,
+    /// Where the name stands.
+    pub at: Position,
+    fields: Vec<Field>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Field {
+    key: &'static str,
+    value: Value,
+    at: Position,
+}
+
+impl Entry {
+    /// An account with nothing but a name.
+    pub fn new(name: &str) -> Entry {
+        Entry { name: name.to_owned(), ..Entry::default() }
+    }
+
+    /// The text of `key`; empty text and null are nothing.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.field(key)?.value.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// Whether `key` is set to true.
+    pub fn flag(&self, key: &str) -> bool {
+        self.field(key).and_then(|field| field.value.as_bool()).unwrap_or_default()
+    }
+
+    /// The entries of the list `key`.
+    pub fn list(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.field(key).and_then(|field| field.value.as_array()).into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    /// Where the value of `key` stands, or else the account.
+    pub fn position(&self, key: &str) -> Position {
+        self.field(key).map_or(self.at, |field| field.at)
+    }
+
+    /// Sets `key`, in its place if it is there already. A key that no account has is not set.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) {
+        let Some((key, _)) = KEYS.iter().find(|(known, _)| *known == key) else { return };
+        let value = value.into();
+        match self.fields.iter_mut().find(|field| field.key == *key) {
+            Some(field) => field.value = value,
+            None => self.fields.push(Field { key, value, at: self.at }),
+        }
+    }
+
+    fn field(&self, key: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.key == key)
+    }
+}
+
+impl Document {
+    /// Reads a users file.
+    ///
+    /// # Errors
+    ///
+    /// Text that is no YAML, or a value of the wrong shape: that fault alone, as what follows can't be read.
+    /// Otherwise every unknown key.
+    pub fn parse(text: &str) -> Result<Document, Vec<Located>> {
+        let options = serde_saphyr::options! {
+            // An excerpt would show digests.
+            with_snippet: false,
+            leading_zero_numbers_as_strings: true,
+            // A few hundred thousand accounts; what anchors may multiply stays bounded as it is.
+            budget: serde_saphyr::budget! { max_nodes: 16_000_000, max_events: 32_000_000, max_total_scalar_bytes: 1 << 30 },
+        };
+        let raw: RawDocument = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let at = error.location().filter(|at| at.line() > 0);
+            let at = at.map(|at| Position { line: at.line(), column: at.column() });
+            vec![(at, unreadable(error.without_snippet()))]
+        })?;
+        if !raw.unknown.is_empty() {
+            return Err(raw.unknown);
+        }
+        let Some(users) = raw.users else {
+            return Err(vec![(
+                None,
+                Fault::new("the file has no `users`").help("Add one with `portcullis users add`."),
+            )]);
+        };
+        Ok(Document { users })
+    }
+
+    /// The account under exactly this name.
+    pub fn find_mut(&mut self, name: &str) -> Option<&mut Entry> {
+        self.users.iter_mut().find(|user| user.name == name)
+    }
+
+    /// The file as text. Every scalar is written as JSON, which YAML contains and which leaves nothing to
+    /// guess: no name turns into a number or a boolean.
+    pub fn render(&self) -> String {
+        if self.users.is_empty() {
+            return "users: {}\n".to_owned();
+        }
+        let mut text = String::from("users:\n");
+        for user in &self.users {
+            let name = Value::from(user.name.as_str());
+            if user.fields.is_empty() {
+                text.push_str(&format!("  {name}: {{}}\n"));
+                continue;
+            }
+            text.push_str(&format!("  {name}:\n"));
+            for field in &user.fields {
+                text.push_str(&format!("    {}: {}\n", field.key, field.value));
+            }
+        }
+        text
+    }
+
+    /// The same faults, of the file at `path`.
+    pub fn diagnose(path: &Path, faults: Vec<Located>) -> Vec<Diagnosis> {
+        faults.into_iter().map(|(at, fault)| Diagnosis { file: path.to_owned(), at, fault }).collect()
+    }
+}
+
+/// The parser's fault without the place, which is told apart, and without its own advice to programmers.
+fn unreadable(error: &serde_saphyr::Error) -> Fault {
+    match error {
+        serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
+            let key = key.as_deref().map_or_else(String::new, |key| format!(" `{}`", key.escape_debug()));
+            Fault::new(format!("the key{key} is there twice")).help("Remove or rename one of them.")
+        }
+        serde_saphyr::Error::MultipleDocuments { .. } => Fault::new("a second YAML document")
+            .help("A users file is one document: remove the `---` and what follows."),
+        other => {
+            let message = other.to_string();
+            let first = message.lines().next().unwrap_or_default();
+            Fault::new(first.split(" at line ").next().unwrap_or_default())
+        }
+    }
+}
+
+#[derive(Default)]
+struct RawDocument {
+    users: Option<Vec<Entry>>,
+    unknown: Vec<Located>,
+}
+
+impl<'de> Deserialize<'de> for RawDocument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawDocument, D::Error> {
+        struct Root;
+        impl<'de> Visitor<'de> for Root {
+            type Value = RawDocument;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping with the key `users`")
+            }
+
+            fn visit_unit<E>(self) -> Result<RawDocument, E> {
+                Ok(RawDocument::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawDocument, A::Error> {
+                let mut raw = RawDocument::default();
+                while let Some(key) = map.next_key::<Spanned<String>>()? {
+                    if key.value != "users" {
+                        raw.unknown.push((Some(Position::of(&key)), unknown_key(&key.value, &["users"])));
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    }
+                    if let Some(users) = map.next_value::<Option<RawUsers>>()? {
+                        raw.users = Some(users.entries);
+                        raw.unknown.extend(users.unknown);
+                    }
+                }
+                Ok(raw)
+            }
+        }
+        deserializer.deserialize_map(Root)
+    }
+}
+
+struct RawUsers {
+    entries: Vec<Entry>,
+    unknown: Vec<Located>,
+}
+
+impl<'de> Deserialize<'de> for RawUsers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawUsers, D::Error> {
+        struct Users;
+        impl<'de> Visitor<'de> for Users {
+            type Value = RawUsers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping from user names to accounts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawUsers, A::Error> {
+                let mut users = RawUsers { entries: Vec::new(), unknown: Vec::new() };
+                while let Some(name) = map.next_key::<Spanned<String>>()? {
+                    let RawEntry { fields, unknown } = map.next_value()?;
+                    users.unknown.extend(unknown);
+                    users.entries.push(Entry { at: Position::of(&name), name: name.value, fields });
+                }
+                Ok(users)
+            }
+        }
+        deserializer.deserialize_map(Users)
+    }
+}
+
+struct RawEntry {
+    fields: Vec<Field>,
+    unknown: Vec<Located>,
+}
+
+impl<'de> Deserialize<'de> for RawEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawEntry, D::Error> {
+        struct Account;
+        impl<'de> Visitor<'de> for Account {
+            type Value = RawEntry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an account with `password` and `displayname`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawEntry, A::Error> {
+                let mut entry = RawEntry { fields: Vec::new(), unknown: Vec::new() };
+                while let Some(key) = map.next_key::<Spanned<String>>()? {
+                    let Some(&(known, kind)) = KEYS.iter().find(|(known, _)| *known == key.value) else {
+                        let known: Vec<&str> = KEYS.iter().map(|(known, _)| *known).collect();
+                        entry.unknown.push((Some(Position::of(&key)), unknown_key(&key.value, &known)));
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    };
+                    // Asking for text keeps `+1555` and `007` as they were written.
+                    let (value, at) = match kind {
+                        Kind::Text => located(map.next_value::<Spanned<Option<String>>>()?),
+                        Kind::Flag => located(map.next_value::<Spanned<Option<bool>>>()?),
+                        Kind::List => located(map.next_value::<Spanned<Option<Vec<String>>>>()?),
+                        Kind::Texts => {
+                            let texts = map
+                                .next_value::<Spanned<Option<std::collections::BTreeMap<String, Option<String>>>>>()?;
+                            let at = Position::of(&texts);
+                            (serde_json::to_value(texts.value).unwrap_or_default(), at)
+                        }
+                        Kind::Any => located(map.next_value::<Spanned<Value>>()?),
+                    };
+                    entry.fields.push(Field { key: known, value, at });
+                }
+                Ok(entry)
+            }
+        }
+        deserializer.deserialize_map(Account)
+    }
+}
+
+fn located<T: Into<Value>>(spanned: Spanned<T>) -> (Value, Position) {
+    let at = Position::of(&spanned);
+    (spanned.value.into(), at)
+}
+
+/// The fault of a key that nothing reads, with the nearest one that something does.
+fn unknown_key(key: &str, known: &[&str]) -> Fault {
+    let fault = Fault::new(format!("unknown key `{}`", key.escape_debug()));
+    let nearest = known.iter().map(|known| (strsim::osa_distance(key, known), known)).min();
+    match nearest {
+        Some((distance, nearest)) if distance <= 3 && distance < nearest.len() => {
+            fault.help(format!("did you mean `{nearest}`?"))
+        }
+        _ => fault.help(format!("The keys are {}.", known.join(", "))),
+    }
+}
