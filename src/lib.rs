@@ -21,3 +21,5 @@ pub mod session;
 pub mod signin;
 
 pub mod telemetry;
+
+pub mod authz;

@@ -1,0 +1,204 @@
+//! Envoy over gRPC (`envoy.service.auth.v3.Authorization/Check`): a further dialect over the same
+//! inquiry and the same ruling.
+//!
+//! What is asked comes from the attributes alone: `source.address` and `request.http.method`,
+//! `.scheme`, `.host` and `.path`. The header fields are the client's own; of them only credentials,
+//! what a browser says about itself, and behind a trusted proxy its `X-Forwarded-For` are read. Where
+//! two views of one fact are given, such as `host` and `:authority`, they must be the same (A31).
+//!
+//! Unlike the dialects over HTTP this one can also take header fields away, so it does: spellings of the
+//! identity headers that a CGI application would take for ours (A46), our session cookie, and
+//! credentials that were meant for us (A51).
+
+mod frame;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+
+use std::error::Error;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::body::Body;
+use hyper::header::{self, HeaderMap};
+use hyper::{Request, Uri};
+use prost::Message;
+use tracing::info;
+
+use self::frame::{Code, Status};
+use self::request::{AttributeContext, CheckRequest, Fields, HttpRequest};
+use self::response::CheckResponse;
+use super::inquiry::{Facts, Inquiry, Refusal};
+use super::settings::{Implementation, StrategyKind};
+use super::{Evidence, Gate, Judged, Route, Ruling};
+use crate::object::Object;
+use crate::peer::Peer;
+use crate::telemetry::metrics::{DecidedBy, Outcome};
+
+pub use self::frame::{Reply, ReplyBody};
+
+/// The one method that is served.
+const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+
+/// What is told at start.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The longest `CheckRequest`, in bytes.
+    pub message_bytes: usize,
+}
+
+/// The service, ready to be asked.
+#[derive(Debug)]
+pub(super) struct Service {
+    route: Route,
+    /// Its place among the endpoints in the metrics: behind them all.
+    index: usize,
+    settings: Settings,
+}
+
+impl Service {
+    pub(super) fn new(settings: Settings, index: usize) -> Service {
+        // Envoy asks the same over HTTP: where credentials are looked for, and how it is answered, are the same too.
+        let implementation = Implementation::ExtAuthz;
+        let route = Route::new(CHECK.to_owned(), implementation, implementation.default_strategies());
+        Service { route, index, settings }
+    }
+}
+
+/// What came of a check that could be read.
+struct Checked {
+    judged: Judged,
+    /// Fields that the application must not see, whoever asks.
+    hidden: Vec<String>,
+    /// The `Cookie` header without ours, where that was in it.
+    cookies: Option<String>,
+}
+
+impl Gate {
+    /// Answers one call on the gRPC listener. Infallible as [`Gate::call`] is: a call that can't be read
+    /// gets a status other than OK, which Envoy takes for a no.
+    pub async fn check<B>(&self, request: Request<B>, peer: Peer) -> Reply
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let started = Instant::now();
+        let Some(service) = &self.grpc else { return frame::refuse(Status::new(Code::Unimplemented, "not served")) };
+        let (parts, body) = request.into_parts();
+        if let Some(answer) = frame::is_no_call(&parts) {
+            return answer;
+        }
+        if parts.uri.path() != CHECK {
+            return frame::refuse(Status::new(Code::Unimplemented, "only Authorization/Check of v3 is served"));
+        }
+        // Before anything of it is read: a stranger may not fill our memory.
+        let received = if self.trusted_proxies.trusts(peer) {
+            frame::read(body, service.settings.message_bytes).await
+        } else {
+            Err(Status::new(Code::PermissionDenied, "the peer is not listed in `server.trusted_proxies`"))
+        };
+        let decoded = received.and_then(|message| {
+            CheckRequest::decode(message).map_err(|_| Status::new(Code::InvalidArgument, "no CheckRequest"))
+        });
+        let (outcome, by, reply) = match decoded {
+            Ok(request) => {
+                let (outcome, by, response) = self.respond(service, &request, &parts.uri, peer).await;
+                (outcome, by, frame::reply(&response.encode()))
+            }
+            Err(status) => {
+                info!(endpoint = %service.route.path, %peer, reason = status.message(), "refused");
+                (Outcome::Refuse, DecidedBy::Nothing, frame::refuse(status))
+            }
+        };
+        self.metrics.decided(service.index, outcome, by, started.elapsed());
+        reply
+    }
+
+    async fn respond(
+        &self,
+        service: &Service,
+        request: &CheckRequest,
+        uri: &Uri,
+        peer: Peer,
+    ) -> (Outcome, DecidedBy, CheckResponse) {
+        let Checked { judged, hidden, cookies } = self
+            .judge_check(&service.route, request, uri, peer)
+            .await
+            .unwrap_or_else(|refusal| Checked { judged: Judged::refuse(refusal), hidden: Vec::new(), cookies: None });
+        let (outcome, response) = match judged.ruling {
+            Ruling::Allow(permit, identity) => {
+                (Outcome::Allow, CheckResponse::allow(permit, identity.as_ref(), cookies, hidden))
+            }
+            ruling => {
+                let (outcome, answer) = self.write(&service.route, ruling, peer);
+                (outcome, CheckResponse::deny(answer))
+            }
+        };
+        (outcome, judged.by, response)
+    }
+
+    async fn judge_check(
+        &self,
+        route: &Route,
+        request: &CheckRequest,
+        uri: &Uri,
+        peer: Peer,
+    ) -> Result<Checked, Refusal> {
+        let attributes = request.attributes.as_ref().ok_or(Refusal::Missing("attributes"))?;
+        // A check for a TCP connection has none.
+        let http = attributes.http().ok_or(Refusal::Missing("attributes.request.http"))?;
+        let Fields { headers, aliases: mut hidden } = Fields::read(http)?;
+        let facts = Facts::read(&headers)?;
+        let inquiry = inquiry(http, &facts)?;
+        let address = self.source_address(attributes, &headers);
+        let evidence = Evidence { facts: &facts, headers: &headers, uri, address };
+        let judged = self.judge(route, &inquiry, evidence, peer).await?;
+        match judged.spent {
+            Some(StrategyKind::HeaderAuthorization) => hidden.push(header::AUTHORIZATION.as_str().to_owned()),
+            Some(StrategyKind::CookieSession) | None => {}
+            Some(_) => hidden.push(header::PROXY_AUTHORIZATION.as_str().to_owned()),
+        }
+        let cookies = self.cookies_of_the_application(inquiry.object.host(), &headers);
+        Ok(Checked { judged, hidden, cookies })
+    }
+
+    /// Where the request came from (A36): the peer that Envoy saw or, if that is a trusted proxy itself, the
+    /// rightmost hop of `X-Forwarded-For` that is not.
+    ///
+    /// A unix socket in front of Envoy is believed as one in front of us is. Without a source nobody is
+    /// named, and no network rule may match.
+    fn source_address(&self, attributes: &AttributeContext, headers: &HeaderMap) -> Option<IpAddr> {
+        self.client_address(attributes.source()?, headers)
+    }
+
+    /// The `Cookie` header as the application is to see it, where ours was in it (A51). The portal needs ours.
+    fn cookies_of_the_application(&self, host: &str, headers: &HeaderMap) -> Option<String> {
+        let site = self.sessions.sites().of(host)?;
+        if site.portal.as_ref().is_some_and(|portal| portal.host() == host) {
+            return None;
+        }
+        site.without_session_cookie(headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes()))
+    }
+}
+
+/// What is asked, from the attributes.
+fn inquiry<'a>(http: &'a HttpRequest, facts: &Facts<'_>) -> Result<Inquiry<'a>, Refusal> {
+    let required = |value: &'a Bytes, name| if value.is_empty() { Err(Refusal::Missing(name)) } else { Ok(&**value) };
+    // "Always empty", says the definition: path and query are both in `path` (A58).
+    if !http.query.is_empty() || !http.fragment.is_empty() {
+        return Err(Refusal::Disagreement);
+    }
+    let host = required(&http.host, "host")?;
+    if facts.host.value("Host")?.is_some_and(|other| !other.eq_ignore_ascii_case(host)) {
+        return Err(Refusal::Disagreement);
+    }
+    let object = Object::from_parts(
+        required(&http.method, "method")?,
+        required(&http.scheme, "scheme")?,
+        host,
+        required(&http.path, "path")?, // with its slash (A57): `Object` sees to that
+    )?;
+    Ok(Inquiry { object, portal: None })
+}
