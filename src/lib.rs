@@ -23,3 +23,4 @@ pub mod signin;
 pub mod telemetry;
 
 pub mod authz;
+pub mod portal;
