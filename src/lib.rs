@@ -24,3 +24,5 @@ pub mod telemetry;
 
 pub mod authz;
 pub mod portal;
+
+pub mod config;

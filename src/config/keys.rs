@@ -1,0 +1,200 @@
+//! Which keys there are: those we read, those that Authelia has and we do not, and what to say of the
+//! rest.
+//!
+//! The table is `known_keys.txt`; this is the only reader of it.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::diagnostic::{Diagnostic, Place};
+use super::raw::{Node, Value};
+use crate::fault::Fault;
+
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Authelia's, and read.
+    Served,
+    /// Authelia's, and an error.
+    Refused,
+    /// Authelia's, and passed over with a warning.
+    Known,
+    /// Ours alone.
+    Ours,
+}
+
+struct Key {
+    standing: Standing,
+    /// Whether anything below it is read.
+    leads_on: bool,
+}
+
+static TABLE: LazyLock<HashMap<&'static str, Key>> = LazyLock::new(|| {
+    let mut table: HashMap<&'static str, Key> =
+        listed().map(|(path, standing)| (path, Key { standing, leads_on: false })).collect();
+    for (path, standing) in listed() {
+        if matches!(standing, Standing::Served | Standing::Ours) {
+            let mut path = path;
+            while let Some(end) = path.rfind(['.', '[']) {
+                path = path.get(..end).unwrap_or("");
+                if let Some(key) = table.get_mut(path) {
+                    key.leads_on = true;
+                }
+            }
+        }
+    }
+    table
+});
+
+/// Every key, in the order of the table.
+pub(super) fn listed() -> impl Iterator<Item = (&'static str, Standing)> {
+    include_str!("known_keys.txt").lines().filter_map(|line| {
+        let (standing, path) = line.split_once(' ')?;
+        let standing = match standing {
+            "served" => Standing::Served,
+            "refused" => Standing::Refused,
+            "known" => Standing::Known,
+            "ours" => Standing::Ours,
+            _ => return None,
+        };
+        Some((path.trim(), standing))
+    })
+}
+
+/// Whether anything that is read lies below `path`, so that it takes keys and no value of its own.
+pub(super) fn leads_on(path: &str) -> bool {
+    TABLE.get(path).is_some_and(|key| key.leads_on)
+}
+
+/// Judges every key of `tree`: unknown and refused ones are errors, those not served are warnings.
+pub(super) fn check(tree: &Node, faults: &mut Vec<Diagnostic>) {
+    walk(tree, "", "", faults);
+}
+
+/// `pattern` is where we are in the table, `path` what the reader calls it.
+fn walk(node: &Node, pattern: &str, path: &str, faults: &mut Vec<Diagnostic>) {
+    match &node.value {
+        Value::Map(entries) => {
+            for entry in entries {
+                let here = join(path, &entry.key);
+                let (pattern, standing) = match find(pattern, &entry.key) {
+                    Some(found) => found,
+                    None => {
+                        faults.push(unknown(&here, pattern, &entry.key, &entry.place));
+                        continue;
+                    }
+                };
+                match standing {
+                    _ if leads_on(&pattern) => walk(&entry.node, &pattern, &here, faults),
+                    Standing::Served | Standing::Ours => {}
+                    // Templates of a configuration write down every key there is.
+                    Standing::Refused if entry.node.value.says_nothing() => {}
+                    Standing::Refused => faults.push(Diagnostic::error(&entry.place, refused(&here))),
+                    Standing::Known => faults.push(Diagnostic::warning(&entry.place, not_served(&here))),
+                }
+            }
+        }
+        Value::List(items) => {
+            for item in items {
+                walk(item, &format!("{pattern}[]"), &format!("{path}[]"), faults);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The entry of the table for `key` below `pattern`.
+fn find(pattern: &str, key: &str) -> Option<(String, Standing)> {
+    [key, "*"].into_iter().find_map(|name| {
+        let path = join(pattern, name);
+        TABLE.get(path.as_str()).map(|key| (path, key.standing))
+    })
+}
+
+fn unknown(path: &str, pattern: &str, key: &str, place: &Place) -> Diagnostic {
+    let fault = Fault::new(format!("unknown key `{path}`"));
+    let siblings: Vec<&str> = TABLE.keys().filter_map(|path| child_of(pattern, path)).collect();
+    Diagnostic::error(
+        place,
+        match nearest(key, siblings.iter().copied()) {
+            Some(near) => fault.help(format!("did you mean `{near}`?")),
+            // The right name in the wrong place.
+            None => match elsewhere(key) {
+                Some(right) => fault.help(format!("did you mean `{right}`?")),
+                None => fault.help("Remove it, or move it to where it belongs."),
+            },
+        },
+    )
+}
+
+/// The last name of `path` if it lies right below `pattern`.
+fn child_of<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
+    let rest = match pattern {
+        "" => path,
+        _ => path.strip_prefix(pattern)?.strip_prefix('.')?,
+    };
+    (!rest.contains(['.', '[']) && rest != "*").then_some(rest)
+}
+
+/// The only served key with this last name, if there is one and only one.
+fn elsewhere(key: &str) -> Option<&'static str> {
+    let mut found = listed().filter(|(path, standing)| {
+        matches!(standing, Standing::Served | Standing::Ours) && path.rsplit('.').next() == Some(key)
+    });
+    match (found.next(), found.next()) {
+        (Some((path, _)), None) => Some(path),
+        _ => None,
+    }
+}
+
+/// The name most like `word`, if any is near enough to have been meant.
+pub(super) fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    names
+        .map(|name| (strsim::damerau_levenshtein(&word.to_ascii_lowercase(), &name.to_ascii_lowercase()), name))
+        .filter(|(distance, name)| *distance <= (name.len().max(word.len()) / 3).clamp(1, 3))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// What is said of a key of Authelia's that is passed over.
+pub(super) fn not_served(path: &str) -> Fault {
+    Fault::new(format!("`{path}` is not served yet")).help("It has no effect; remove it to be rid of this warning.")
+}
+
+fn refused(path: &str) -> Fault {
+    let fault = Fault::new(format!("`{path}` is not served yet"));
+    match path {
+        "authentication_backend.ldap" => fault.help("Nobody could sign in: use `authentication_backend.file`."),
+        "session.redis.high_availability" => {
+            fault.help("One node would be used as if it were the whole: give `session.redis.host` a single server.")
+        }
+        _ => fault.help("Remove it."),
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Standing, TABLE, listed, nearest};
+
+    #[test]
+    fn every_line_of_the_table_is_read_and_stands_once() {
+        let lines = include_str!("known_keys.txt").lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(listed().count(), lines);
+        assert_eq!(TABLE.len(), lines);
+        assert_eq!(TABLE["session.cookies[].domain"].standing, Standing::Served);
+        assert!(TABLE["session"].leads_on && TABLE["access_control.rules"].leads_on);
+        assert!(!TABLE["totp"].leads_on);
+    }
+
+    #[test]
+    fn near_names_are_found() {
+        let names = ["default_policy", "rules", "networks"];
+        assert_eq!(nearest("defualt_policy", names.into_iter()), Some("default_policy"));
+        assert_eq!(nearest("rule", names.into_iter()), Some("rules"));
+        assert_eq!(nearest("session", names.into_iter()), None);
+    }
+}
