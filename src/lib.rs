@@ -23,6 +23,7 @@ pub mod signin;
 pub mod telemetry;
 
 pub mod authz;
+pub mod doctor;
 pub mod portal;
 
 pub mod config;
