@@ -27,3 +27,6 @@ pub mod doctor;
 pub mod portal;
 
 pub mod config;
+
+pub mod cli;
+pub mod server;
