@@ -1,0 +1,370 @@
+//! The process from outside: listeners, limits, signals, metrics, and what it says when it can't start.
+
+#![cfg(test)]
+
+mod harness;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use harness::certificates::Certificates;
+use harness::client::{Client, Request};
+use harness::portcullis::Portcullis;
+use harness::process::{Package, Process, free_port, program};
+
+const CONFIG: &str = "
+server: {address: 'tcp://{gate}/'{more}}
+portal: {address: 'tcp://{portal}/'}
+telemetry: {metrics: {enabled: true, address: 'tcp://{metrics}/metrics'}}
+authentication_backend: {file: {path: users.yaml}}
+session: {cookies: [{domain: example.com, authelia_url: 'https://auth.example.com/'}]}
+access_control:
+  default_policy: deny
+  rules:
+    - {domain: public.example.com, policy: bypass}
+    - {domain: app.example.com, policy: one_factor}
+";
+
+/// `password`, as cheap as it gets.
+const USERS: &str = "
+users:
+  john: {displayname: John, password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}
+";
+
+fn start(more: &str) -> Portcullis {
+    Portcullis::start(&CONFIG.replace("{more}", more), &[("users.yaml", USERS)])
+}
+
+/// A question of Traefik's about `host`, as the bytes on the wire.
+fn question(host: &str, more: &str) -> Vec<u8> {
+    format!(
+        "GET /api/authz/forward-auth HTTP/1.1\r\nHost: gate\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\n\
+         X-Forwarded-Host: {host}\r\nX-Forwarded-Uri: /\r\n{more}\r\n"
+    )
+    .into_bytes()
+}
+
+/// Sends `bytes` and says no more; returns what comes until the other side closes.
+fn tell(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).expect("connect");
+    // A server that refuses early may have closed before all is sent.
+    let _ = stream.write_all(bytes);
+    // Where the answer ends the connection there is no need, and a question whose sender has gone may be dropped.
+    if !bytes.windows(17).any(|window| window == b"Connection: close") {
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Reads one answer's head and leaves the connection open.
+fn head(stream: &mut impl Read) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(b"\r\n\r\n") && stream.read(&mut byte).expect("read") == 1 {
+        text.push(byte[0]);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn curl(args: &[&str]) -> String {
+    let output = Command::new(program("curl", Package::Debian("curl")))
+        .args(["--silent", "--show-error", "--include", "--max-time", "20"])
+        .args(args)
+        .output()
+        .expect("run curl");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn portcullis(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(args)
+        .current_dir(folder)
+        .env_clear()
+        .output()
+        .expect("run portcullis")
+}
+
+#[test]
+fn a106_each_listener_serves_its_own_and_nothing_else() {
+    let server = start("");
+    #[rustfmt::skip]
+    let table = [
+        // path                        gate  portal  metrics
+        ("/api/health",                200,  200,    404),
+        ("/metrics",                   404,  200,    200), // the portal's index page: it has no such thing
+        ("/api/authz/forward-auth",    400,  404,    404),
+        ("/api/state",                 404,  200,    404),
+        ("/debug/pprof",               404,  200,    404),
+    ];
+    for (path, gate, portal, metrics) in table {
+        for (name, address, expected) in
+            [("gate", server.gate, gate), ("portal", server.portal, portal), ("metrics", server.metrics, metrics)]
+        {
+            let got = Client::http(address).send(&Request::page("auth.example.com", path));
+            assert_eq!(got.status, expected, "{path} at the {name}");
+            assert!(name == "metrics" || !got.text().contains("portcullis_"), "{path} at the {name}");
+        }
+    }
+}
+
+#[test]
+fn a_prometheus_scrapes_it() {
+    let server = start("");
+    for host in ["public.example.com", "app.example.com", "other.example.com"] {
+        tell(server.gate, &question(host, "Connection: close\r\n"));
+    }
+    let page = Client::http(server.metrics).send(&Request::script("GET", "metrics", "/metrics")).text();
+    for line in [
+        r#"portcullis_decisions_total{endpoint="forward-auth",outcome="allow",rule="1"} 1"#,
+        r#"portcullis_decisions_total{endpoint="forward-auth",outcome="challenge",rule="2"} 1"#,
+        r#"portcullis_decisions_total{endpoint="forward-auth",outcome="forbid",rule="default"} 1"#,
+        r#"portcullis_decision_duration_seconds_count{endpoint="forward-auth"} 3"#,
+    ] {
+        assert!(page.contains(line), "{line} is missing from\n{page}");
+    }
+    let mut check = Command::new(program("promtool", Package::Debian("prometheus")))
+        .args(["check", "metrics"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("run promtool");
+    check.stdin.take().expect("its input").write_all(page.as_bytes()).expect("hand it the page");
+    let verdict = check.wait_with_output().expect("promtool's verdict");
+    assert!(verdict.status.success() && verdict.stderr.is_empty(), "{}", String::from_utf8_lossy(&verdict.stderr));
+
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: portcullis, static_configs: [{{targets: ['{}']}}]}}]\n",
+        server.metrics
+    );
+    std::fs::write(folder.path().join("prometheus.yml"), config).expect("write its configuration");
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut command = Command::new(program("prometheus", Package::Debian("prometheus")));
+    command.current_dir(folder.path()).args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"]);
+    command.arg(format!("--web.listen-address={address}"));
+    let mut prometheus = Process::start("prometheus", &mut command, folder.path().join("prometheus.log"));
+    let query = "/api/v1/query?query=portcullis_decisions_total%7Boutcome%3D%22allow%22%7D";
+    let answer = prometheus.wait_for("a scrape", |_| {
+        let got = Client::http(address).try_send(&Request::script("GET", "prometheus", query)).ok()?;
+        let text = got.text();
+        (got.status == 200 && text.contains("forward-auth")).then_some(text)
+    });
+    assert!(answer.contains(r#""rule":"1""#), "{answer}");
+}
+
+#[test]
+fn http2_is_spoken_without_tls_and_with() {
+    let server = start("");
+    let facts = [
+        "-H",
+        "X-Forwarded-Method: GET",
+        "-H",
+        "X-Forwarded-Proto: https",
+        "-H",
+        "X-Forwarded-Host: public.example.com",
+    ];
+    let url = format!("http://{}/api/authz/forward-auth", server.gate);
+    let mut args = vec!["--http2-prior-knowledge", &url];
+    args.extend(facts);
+    assert!(curl(&args).starts_with("HTTP/2 200"), "prior knowledge, as Envoy speaks it");
+    args[0] = "--http1.1";
+    assert!(curl(&args).starts_with("HTTP/1.1 200"));
+    // `Host` in X-Forwarded-Proto's place: Envoy's dialect over HTTP/2 judges `:authority`.
+    let url = format!("http://{}/api/authz/ext-authz//x", server.gate);
+    let denied =
+        curl(&["--http2-prior-knowledge", "-H", "Host: other.example.com", "-H", "X-Forwarded-Proto: https", &url]);
+    assert!(denied.starts_with("HTTP/2 403"), "{denied}");
+
+    let folder = tempfile::tempdir().expect("temporary directory");
+    Certificates::new(folder.path());
+    let names: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("list").map(|entry| entry.expect("entry").path()).collect();
+    let of = |ending: &str| {
+        names
+            .iter()
+            .find(|path| path.file_name().is_some_and(|name| name == ending))
+            .unwrap_or_else(|| panic!("{ending} in {names:?}"))
+    };
+    let more = format!(", tls: {{certificate: '{}', key: '{}'}}", of("chain.pem").display(), of("key.pem").display());
+    let server = start(&more);
+    let url = format!("https://{}/api/authz/forward-auth", server.gate);
+    for (version, expected) in [("--http2", "HTTP/2 200"), ("--http1.1", "HTTP/1.1 200")] {
+        let mut args = vec!["--insecure", version, &url];
+        args.extend(facts);
+        assert!(curl(&args).starts_with(expected), "{version} over TLS");
+    }
+    assert!(!tell(server.gate, &question("public.example.com", "")).contains("200 OK"), "no plain text on a TLS port");
+    let probe = portcullis(server.folder(), &["healthcheck", "--config", "portcullis.yaml"]);
+    assert_eq!(probe.status.code(), Some(1), "the file asks for port 0, where nobody listens: {probe:?}");
+}
+
+#[test]
+fn a43_a_unix_socket_is_a_listener_too() {
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let socket = folder.path().join("gate.sock");
+    std::fs::write(folder.path().join("users.yaml"), USERS).expect("write the users");
+    let address = format!("unix://{}?umask=0117", socket.display());
+    let config = CONFIG
+        .replace("{more}", "")
+        .replace("tcp://{gate}/", &address)
+        .replace("{portal}", "127.0.0.1:0")
+        .replace("{metrics}", "127.0.0.1:0");
+    std::fs::write(folder.path().join("portcullis.yaml"), config).expect("write the configuration");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.args(["serve", "--config", "portcullis.yaml"]).current_dir(folder.path()).env_clear();
+    let mut server = Process::start("portcullis", &mut command, folder.path().join("log"));
+    server.wait_for("its ready line", |process| process.output().contains("ready gate=unix://").then_some(()));
+
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&socket).expect("the socket").permissions());
+    assert_eq!(mode & 0o777, 0o660, "as the umask says");
+    let mut stream = UnixStream::connect(&socket).expect("connect");
+    stream.write_all(&question("public.example.com", "")).expect("ask");
+    assert!(head(&mut stream).starts_with("HTTP/1.1 200"), "a43: a socket is trusted and has no address");
+    let probe = portcullis(folder.path(), &["healthcheck", "--config", "portcullis.yaml"]);
+    assert_eq!((probe.status.code(), probe.stdout.as_slice()), (Some(0), b"healthy\n".as_slice()), "{probe:?}");
+    drop(stream);
+    assert!(server.terminate().success());
+    assert!(!socket.exists(), "the socket goes with the server");
+}
+
+#[test]
+fn a34_only_listed_proxies_are_believed() {
+    let mut server = start(", trusted_proxies: ['192.0.2.1']");
+    assert!(tell(server.gate, &question("public.example.com", "Connection: close\r\n")).starts_with("HTTP/1.1 403"));
+    let log = server.stop_and_read();
+    assert!(
+        log.contains("127.0.0.1") && log.contains("server.trusted_proxies"),
+        "the log names the address and the setting: {log}"
+    );
+}
+
+#[test]
+fn a60_a102_what_is_too_large_or_ill_framed_is_refused() {
+    let server = start("");
+    let large = format!("X-Filler: {}\r\n", "a".repeat(100_000));
+    let many: String = (0..2_000).map(|n| format!("X-{n}: x\r\n")).collect();
+    for (because, more) in [("a header of 100 kB", large), ("2,000 headers", many)] {
+        let answer = tell(server.gate, &question("public.example.com", &more));
+        assert!(answer.starts_with("HTTP/1.1 431"), "{because}: {answer}");
+    }
+    #[rustfmt::skip]
+    let table = [
+        ("two lengths",                 "Content-Length: 3\r\nContent-Length: 4\r\n"),
+        ("a space before the colon",    "Transfer-Encoding : chunked\r\n"),
+        ("an unknown coding",           "Transfer-Encoding: xchunked\r\n"),
+        ("a length that is none",       "Content-Length: +3\r\n"),
+        ("a folded line",               "X-A: b\r\n c\r\n"),
+        ("a bare CR in a value",        "X-A: b\rc\r\n"),
+        ("a NUL in a value",            "X-A: b\0c\r\n"),
+    ];
+    for (because, more) in table {
+        let answer = tell(server.gate, &question("public.example.com", more));
+        assert!(!answer.contains(" 200 OK"), "{because}: {answer}");
+    }
+    for line in [
+        "GET  /api/health HTTP/1.1",
+        "GET /api/health",
+        "GET /api/health HTTP/9.9",
+        "\u{1}\u{2}\u{3}",
+        "GET /api/health\u{0} HTTP/1.1",
+    ] {
+        let answer = tell(server.gate, format!("{line}\r\nHost: x\r\n\r\n").as_bytes());
+        assert!(!answer.contains(" 200 OK"), "{line:?}: {answer}");
+    }
+    let body = format!("{{\"username\":\"{}\"}}", "a".repeat(1_000_000));
+    let login = Request::new("POST", "auth.example.com", "/api/firstfactor").body("application/json", body.as_bytes());
+    assert_eq!(Client::http(server.portal).send(&login).status, 413);
+}
+
+#[test]
+fn a61_a_body_that_is_announced_is_not_waited_for() {
+    let server = start("");
+    for announced in [
+        "Content-Length: 104857600\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Content-Length: 10\r\nExpect: 100-continue\r\n",
+    ] {
+        let mut stream = TcpStream::connect(server.gate).expect("connect");
+        stream
+            .write_all(format!("POST /api/authz/ext-authz//upload HTTP/1.1\r\nHost: public.example.com\r\nX-Forwarded-Proto: https\r\n{announced}\r\n").as_bytes())
+            .expect("ask");
+        assert!(head(&mut stream).starts_with("HTTP/1.1 200"), "{announced}");
+    }
+}
+
+#[test]
+fn what_is_open_may_finish_when_it_is_told_to_stop() {
+    let mut server = start("");
+    // Basic with a wrong password: the answer takes two seconds.
+    let mut busy = TcpStream::connect(server.gate).expect("connect");
+    busy.write_all(&question("app.example.com", "Authorization: Basic am9objp3cm9uZw==\r\n")).expect("ask");
+    let mut idle = TcpStream::connect(server.gate).expect("connect");
+    idle.write_all(&question("public.example.com", "")).expect("ask");
+    assert!(head(&mut idle).starts_with("HTTP/1.1 200"), "kept alive, and now idle");
+    let address = server.gate;
+    let answer = std::thread::spawn(move || head(&mut busy));
+    let status = server.stop();
+    assert!(answer.join().expect("the answer").starts_with("HTTP/1.1 401"), "the open request was answered");
+    assert_eq!(status.code(), Some(0));
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_said_and_no_port_is_opened() {
+    let running = start("");
+    let taken = running.gate;
+    let folder = tempfile::tempdir().expect("temporary directory");
+    std::fs::write(folder.path().join("users.yaml"), USERS).expect("write the users");
+    let good = CONFIG.replace("{more}", "").replace("{portal}", "127.0.0.1:0").replace("{metrics}", "127.0.0.1:0");
+    let free = good.replace("{gate}", "127.0.0.1:0");
+    #[rustfmt::skip]
+    let table = [
+        ("the port is taken",          good.replace("{gate}", &taken.to_string()),           vec!["server.address", &*taken.to_string().leak()]),
+        ("no users file",              free.replace("users.yaml", "nobody.yaml"),             vec!["nobody.yaml", "users add"]),
+        ("two faults, both told",      free.replace("default_policy: deny", "default_policy: dney").replace("policy: bypass", "polcy: bypass"), vec!["dney", "deny", "polcy"]),
+        ("a certificate that is none", free.replace("tcp://127.0.0.1:0/'}", "tcp://127.0.0.1:0/', tls: {certificate: users.yaml, key: users.yaml}}"), vec!["users.yaml", "PEM"]),
+        ("not YAML",                   "server: {".to_owned(),                                vec!["portcullis.yaml:1"]),
+    ];
+    for (because, config, words) in table {
+        std::fs::write(folder.path().join("portcullis.yaml"), config).expect("write the configuration");
+        let output = portcullis(folder.path(), &["serve", "--config", "portcullis.yaml"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{because}: {said}");
+        assert!(output.stdout.is_empty(), "{because}: it was never ready");
+        for word in words {
+            assert!(said.contains(word), "{because}: `{word}` is not in\n{said}");
+        }
+    }
+    let output = portcullis(folder.path(), &["serve", "--config", "missing.yaml"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("missing.yaml"), "{output:?}");
+}
+
+#[test]
+fn a105_no_secret_reaches_the_log() {
+    let mut server = start("");
+    let login = Request::new("POST", "auth.example.com", "/api/firstfactor")
+        .body("application/json", br#"{"username":"\u001b[2J\nlevel=info","password":"hunter2-secret"}"#);
+    assert_eq!(Client::http(server.portal).send(&login).status, 401);
+    let cookie = "A".repeat(43);
+    tell(
+        server.gate,
+        &question(
+            "app.example.com",
+            &format!(
+                "Cookie: authelia_session={cookie}\r\nAuthorization: Basic am9objpodW50ZXIyLXNlY3JldA==\r\nConnection: close\r\n"
+            ),
+        ),
+    );
+    let log = server.stop_and_read();
+    for secret in ["hunter2", "am9obj", cookie.as_str(), "\u{1b}"] {
+        assert!(!log.contains(secret), "`{}` is in the log:\n{log}", secret.escape_debug());
+    }
+    assert!(log.contains("sign-in refused"), "{log}");
+}
