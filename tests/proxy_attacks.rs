@@ -383,6 +383,10 @@ fn a17_a24_what_is_served_is_what_was_judged(stand: &Stand) {
             assert_eq!(seen(&answer).target, "/public/admin", "{target}");
         }
     }
+    // It has no path that a rule could be about.
+    let before = stand.application.served();
+    let _ = stand.proxy.https.try_send(&Request::script("OPTIONS", "public.example.com", "*"));
+    assert_eq!(stand.application.served(), before, "`OPTIONS *` reached the application");
 }
 
 /// A connection that speaks HTTP/2 from here on would carry questions that nobody asks the gate.
