@@ -136,7 +136,8 @@ impl Sessions {
     ///
     /// `cookies` are the values of all `Cookie` headers, in order. Of several cookies with our name the first that
     /// stands for a session is used (W13), unless two stand for different people or there are more than four: then
-    /// somebody planted one, and nobody is believed (A73). A session that was made for another site ends.
+    /// somebody planted one, and nobody is believed (A73). A session that was made for another site ends,
+    /// but for one whose domain this site lies below.
     ///
     /// # Errors
     ///
@@ -281,6 +282,10 @@ impl Sessions {
         let Some(session) = self.count(self.kept.load(&key).await)? else { return Ok(None) };
         let found = Found { key, session };
         if found.domain != site.domain {
+            if found.domain.covers(site.domain.as_str()) {
+                // Browsers send the cookie of a domain to all that lies below it, another cookie domain too.
+                return Ok(None);
+            }
             tracing::warn!(
                 made_for = %found.domain,
                 shown_at = %site.domain,
