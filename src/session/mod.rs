@@ -189,7 +189,7 @@ impl Sessions {
         Ok(SetCookie::set(site, &id, expires))
     }
 
-    /// Signs a person out: every session that the request shows ends, be there one or several (A73). Answers with the
+    /// Signs a person out: every session that the request shows ends, be there one or many (A73). Answers with the
     /// cookie that takes theirs away, whether or not there was a session.
     ///
     /// # Errors
@@ -200,7 +200,7 @@ impl Sessions {
         site: &Site,
         cookies: impl Iterator<Item = &'c [u8]>,
     ) -> Result<SetCookie, StoreUnavailable> {
-        for id in Candidates::read(cookies, &site.cookie_name).iter() {
+        for id in &Candidates::read_all(cookies, &site.cookie_name) {
             self.count(self.kept.remove(&id.key()).await)?;
         }
         Ok(SetCookie::expire(site))
