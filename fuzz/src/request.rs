@@ -156,10 +156,15 @@ fn facts(parts: &Parts, endpoint: &str) -> Option<[Vec<u8>; 4]> {
             Some([parts.method.as_str().into(), scheme()?, own(&parts.uri)?, rest.into()])
         }
         _ => {
-            let method = one("x-forwarded-method")?.unwrap_or_else(|| parts.method.as_str().into());
+            let forwarded = one("x-forwarded-method")?;
             if let Some(url) = one("x-original-url")? {
-                return url_facts(method, url);
+                let original = one("x-original-method")?;
+                if let (Some(original), Some(forwarded)) = (&original, &forwarded) {
+                    assert_eq!(original, forwarded, "a request that names two methods is let through (A35)");
+                }
+                return url_facts(original.or(forwarded).unwrap_or_else(|| parts.method.as_str().into()), url);
             }
+            let method = forwarded.unwrap_or_else(|| parts.method.as_str().into());
             let host = match one("x-forwarded-host")? {
                 Some(host) => host,
                 None => own(&parts.uri)?,

@@ -84,6 +84,7 @@ fn policy() -> Policy {
             }),
             rule("query.example.com", Requirement::OneFactor, |_| ()),
             rule("auth.example.com", Requirement::Bypass, |_| ()),
+            rule("post.example.com", Requirement::Bypass, |criteria| criteria.methods.push("POST".parse().unwrap())),
         ],
         Requirement::Deny,
     )
@@ -462,7 +463,12 @@ async fn a35_the_legacy_endpoint_takes_either_set_but_not_two_that_differ() {
     let fixture = fixture().await;
     let cookie = fixture.cookie(Factors::PASSWORD).await;
     #[rustfmt::skip]
-    let table: [(&str, &str, &[(&str, &str)], u16); 13] = [
+    let table: [(&str, &str, &[(&str, &str)], u16); 18] = [
+        ("X-Original-Method counts",          "/api/verify", &[("x-original-url", "https://post.example.com/"), ("x-original-method", "POST")], 200),
+        ("X-Forwarded-Method alone, too",     "/api/verify", &[("x-original-url", "https://post.example.com/"), ("x-forwarded-method", "POST")], 200),
+        ("both, the same",                    "/api/verify", &[("x-original-url", "https://post.example.com/"), ("x-original-method", "POST"), ("x-forwarded-method", "POST")], 200),
+        ("a client's own method",             "/api/verify", &[("x-original-url", "https://post.example.com/"), ("x-original-method", "GET"), ("x-forwarded-method", "POST")], 401),
+        ("neither: the sub-request's own",    "/api/verify", &[("x-original-url", "https://post.example.com/")], 403),
         ("X-Original-URL",                    "/api/verify", &[("x-original-url", "https://public.example.com/")], 200),
         ("X-Forwarded-*",                     "/api/verify", &[("x-forwarded-proto", "https"), ("x-forwarded-host", "public.example.com"), ("x-forwarded-uri", "/")], 200),
         ("both, the same",                    "/api/verify", &[("x-original-url", "https://public.example.com/"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "public.example.com"), ("x-forwarded-uri", "/")], 200),

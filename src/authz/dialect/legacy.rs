@@ -1,8 +1,9 @@
 //! `/api/verify`: either header set, for configurations written before there were dialects.
 //!
 //! `X-Original-URL` alone counts where it is given. As a proxy that sends one set hands a client's
-//! copy of the other through, the two must then name the same target (A35); what a client adds can
-//! so be refused, but never believed.
+//! copy of the other through, the two must then name the same target and method (A35); what a client adds
+//! can so be refused, but never believed. A method that the proxy leaves out altogether is the client's to
+//! name, as it is with Authelia: both sets have a header for it.
 
 use super::{SubRequest, query_value, text};
 use crate::authz::inquiry::{Inquiry, Refusal, Seen};
@@ -10,10 +11,8 @@ use crate::object::Object;
 
 pub(super) fn read(request: SubRequest<'_>) -> Result<Inquiry<'_>, Refusal> {
     let facts = request.facts;
-    let method = match facts.forwarded_method.value("X-Forwarded-Method")? {
-        Some(method) => method,
-        None => request.line.method.as_bytes(),
-    };
+    let forwarded = facts.forwarded_method.value("X-Forwarded-Method")?;
+    let own = request.line.method.as_bytes();
     let portal = match query_value(request.line.query(), "rd") {
         Some(rd) => Some(rd),
         None => text(facts.portal.written("X-Authelia-URL")?),
@@ -28,9 +27,14 @@ pub(super) fn read(request: SubRequest<'_>) -> Result<Inquiry<'_>, Refusal> {
                 Some(target) => target,
                 None => request.line.target.as_bytes(),
             };
-            Object::from_parts(method, request.forwarded_scheme()?, host, target)?
+            Object::from_parts(forwarded.unwrap_or(own), request.forwarded_scheme()?, host, target)?
         }
         Seen::Once(url) if !url.is_empty() => {
+            let original = facts.original_method.value("X-Original-Method")?;
+            let method = match (original, forwarded) {
+                (Some(original), Some(forwarded)) if original != forwarded => return Err(Refusal::Disagreement),
+                _ => original.or(forwarded).unwrap_or(own),
+            };
             let object = Object::from_url(method, url)?;
             if disagrees(&request, method, &object)? {
                 return Err(Refusal::Disagreement);
