@@ -1,6 +1,9 @@
 //! One connection, served twice: by the listener that reads plain requests itself, and by hyper alone. Not a byte of
 //! the answers may differ, nor whether the connection stays open.
 //!
+//! One liberty is left: of a head that is both too long and malformed, and comes in several reads, hyper names whichever
+//! fault it meets first, and handed over it meets all bytes at once. Refused and closed it is either way.
+//!
 //! `{cut}` in an input ends what one read of the connection yields.
 
 use std::collections::VecDeque;
@@ -88,7 +91,7 @@ fn served<const PLAIN: bool>(
         })
         .await
     });
-    let output = undated(&output.lock().expect("a lock"));
+    let output = without_reason(undated(&output.lock().expect("a lock")));
     Seen { output, is_closed }
 }
 
@@ -120,6 +123,17 @@ fn undated(output: &[u8]) -> Vec<u8> {
         .flatten()
         .copied()
         .collect()
+}
+
+/// `output` with hyper's own refusal at its end, if there is one, named in the same way whatever the reason.
+fn without_reason(output: Vec<u8>) -> Vec<u8> {
+    let refusals = ["400 Bad Request", "414 URI Too Long", "431 Request Header Fields Too Large"];
+    let refusals =
+        refusals.map(|status| format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"));
+    match refusals.iter().find_map(|refusal| output.strip_suffix(refusal.as_bytes())) {
+        Some(before) => [before, b"refused and closed"].concat(),
+        None => output,
+    }
 }
 
 /// The gate, and how many requests it is answering.
