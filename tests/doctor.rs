@@ -142,7 +142,7 @@ fn every_fault_of_the_careless_traefik_is_named() {
 #[test]
 fn a_line_less_is_named_too() {
     type Case = (&'static str, Proxy, &'static [(&'static str, &'static str)], &'static [&'static str]);
-    let table: [Case; 8] = [
+    let table: [Case; 13] = [
         ("the gate's own query", CADDY, &[("/forward-auth?\n", "/forward-auth\n")], &["query-leaks"]),
         (
             "nothing is stripped before the question",
@@ -174,6 +174,51 @@ fn a_line_less_is_named_too() {
             NGINX,
             &[("proxy_pass http://application;", "proxy_pass http://application/;")],
             &["path-differs"],
+        ),
+        (
+            "a part of the site that is not asked about",
+            NGINX,
+            &[(
+                "    location @sign_in {",
+                "    location /static/ { proxy_pass http://application; }\n    location @sign_in {",
+            )],
+            &["unasked"],
+        ),
+        (
+            "a part of the site without the header lines, which nginx does not inherit from another `location`",
+            NGINX,
+            &[(
+                "    location @sign_in {",
+                "    location /api/ { auth_request /.portcullis/authz; proxy_pass http://application; }\n    location @sign_in {",
+            )],
+            &["identity-forged"],
+        ),
+        (
+            "the client's own address alone",
+            NGINX,
+            &[("X-Forwarded-For $remote_addr", "X-Forwarded-For $http_x_forwarded_for")],
+            &["address-forged", "address-missing", "way-forged"],
+        ),
+        (
+            "a sign-in page under 200",
+            NGINX,
+            &[
+                ("error_page 401 = @sign_in", "error_page 401 =200 @sign_in"),
+                ("        if ($keep_401) { return 401; }", "        return 200 'please sign in';"),
+            ],
+            &["sign-in-lost"],
+        ),
+        (
+            "everybody on a private address is a proxy",
+            CADDY,
+            &[
+                (
+                    "\tauto_https disable_certs",
+                    "\tauto_https disable_certs\n\tservers {\n\t\ttrusted_proxies static private_ranges\n\t}",
+                ),
+                ("\t\timport strip_forged_headers\n\n", "\n"),
+            ],
+            &["facts-forged", "facts-foreign", "address-appended", "way-forged"],
         ),
         (
             "Traefik drops forged X-Forwarded-* by itself, and the first middleware the rest",
@@ -247,6 +292,24 @@ fn what_could_not_be_found_out_is_no_clean_bill() {
     );
     let command = clinic.command("ftp://app.example.com/", clinic.gate, clinic.application);
     fails("no web address", command, &["`ftp://app.example.com/` is no web address"]);
+}
+
+#[test]
+fn a_part_of_the_site_can_be_named() {
+    let open = &[(
+        "    location @sign_in {",
+        "    location /shared/ { proxy_pass http://application; }\n    location @sign_in {",
+    )];
+    let clinic = Clinic::open(NGINX.edited(open));
+    let url = "https://app.example.com/";
+    assert!(found(&clinic.examine(url, &["--json"])).is_empty(), "nobody has named it");
+    let output = clinic.examine(url, &["--also", "/shared/"]);
+    let report = text(&output.stdout);
+    assert!(report.starts_with("finding unasked: "), "{report}{}", text(&output.stderr));
+    assert!(report.contains("  seen: `GET /shared/…`\n"), "{report}");
+    let output = clinic.examine(url, &["--also", "shared?x"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("`shared?x` is no path"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -13,7 +13,12 @@ core.register_action("forward_auth", { "http-req" }, function(txn, url, address)
   for name, values in pairs(txn.http:req_get_headers()) do
     if not SKIP[name] then
       headers[name] = {}
-      for _, value in pairs(values) do table.insert(headers[name], value) end
+      -- In the order in which they came; counted from 0, which `pairs` would give last.
+      local at = 0
+      while values[at] do
+        table.insert(headers[name], values[at])
+        at = at + 1
+      end
     end
   end
 

@@ -40,6 +40,10 @@ pub fn check(files: &[PathBuf], strict: bool, environment: &Environment, out: &m
             warnings += 1;
             let path = users.path.display();
             writeln!(out, "warning: the users file `{path}` is not here, so it was not checked")?;
+            writeln!(
+                out,
+                "  help: Make it by `portcullis users add --file {path} NAME`, or check where the server runs."
+            )?;
         }
     }
     for (key, tls) in settings.iter().flat_map(certificates) {
@@ -47,6 +51,7 @@ pub fn check(files: &[PathBuf], strict: bool, environment: &Environment, out: &m
         if let Some(path) = files.find(|path| !path.exists()) {
             warnings += 1;
             writeln!(out, "warning: the file `{}` of `{key}` is not here, so it was not checked", path.display())?;
+            writeln!(out, "  help: Put it there, or check where the server runs: it does not start without.")?;
         } else if let Err(fault) = Certificates::load(tls.clone()) {
             faults += 1;
             writeln!(out, "`{key}`: {}", fault.message)?;

@@ -27,6 +27,9 @@ pub struct DoctorArgs {
     /// Where the proxy is, if not where the URL says; nothing else is spoken to
     #[arg(long, value_name = "HOST:PORT")]
     connect: Option<String>,
+    /// Another path to try, below that of the URL, as a `location` or a router has one; repeats
+    #[arg(long, value_name = "PATH")]
+    also: Vec<String>,
     /// Where to listen in place of the gate
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9191")]
     listen_auth: SocketAddr,
@@ -67,6 +70,7 @@ pub fn run(args: &DoctorArgs, out: &mut dyn Write, faults: &mut dyn Write) -> io
         gate: args.listen_auth,
         application: args.listen_app,
         proxy: args.proxy,
+        also: args.also.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = match runtime.block_on(doctor::examine(&settings)) {

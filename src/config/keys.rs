@@ -113,6 +113,9 @@ fn find(pattern: &str, key: &str) -> Option<(String, Standing)> {
 
 fn unknown(path: &str, pattern: &str, key: &str, place: &Place) -> Diagnostic {
     let fault = Fault::new(format!("unknown key `{path}`"));
+    if let Some(now) = renamed(path) {
+        return Diagnostic::error(place, fault.help(format!("It is an old name: write `{now}`.")));
+    }
     let siblings: Vec<&str> = TABLE.keys().filter_map(|path| child_of(pattern, path)).collect();
     Diagnostic::error(
         place,
@@ -125,6 +128,21 @@ fn unknown(path: &str, pattern: &str, key: &str, place: &Place) -> Diagnostic {
             },
         },
     )
+}
+
+/// What older releases of Authelia called by this name.
+fn renamed(path: &str) -> Option<&'static str> {
+    Some(match path {
+        "host" | "port" | "server.host" | "server.port" | "server.path" => "server.address: 'tcp://HOST:PORT/'",
+        "tls_cert" => "server.tls.certificate",
+        "tls_key" => "server.tls.key",
+        "server.read_buffer_size" => "server.buffers.read",
+        "session.remember_me_duration" => "session.remember_me",
+        "log_level" | "logs_level" => "log.level",
+        "log_format" => "log.format",
+        "log_file_path" | "logs_file_path" => "log.file_path",
+        _ => return None,
+    })
 }
 
 /// The last name of `path` if it lies right below `pattern`.
@@ -158,7 +176,14 @@ pub(super) fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> O
 
 /// What is said of a key of Authelia's that is passed over.
 pub(super) fn not_served(path: &str) -> Fault {
-    Fault::new(format!("`{path}` is not served yet")).help("It has no effect; remove it to be rid of this warning.")
+    let fault = Fault::new(format!("`{path}` is not served yet"));
+    match path {
+        "totp" | "webauthn" | "duo_api" => fault.help(
+            "Nobody can show a second factor yet: what a `two_factor` rule protects stays closed. Remove it to be rid of \
+             this warning.",
+        ),
+        _ => fault.help("It has no effect; remove it to be rid of this warning."),
+    }
 }
 
 fn refused(path: &str) -> Fault {

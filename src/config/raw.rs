@@ -316,7 +316,12 @@ fn unreadable(source: &Arc<Source>, error: &serde_saphyr::Error) -> Diagnostic {
                     Fault::new("a tab can't indent YAML").help("Indent with spaces."),
                 );
             }
-            None => Fault::new(format!("this is not YAML: {}", reason(error))),
+            None => {
+                let reason = reason(error);
+                let value = start.and_then(|start| source.text.get(start..)).unwrap_or_default();
+                let help = mend(&reason, value);
+                Fault::new(format!("this is not YAML: {reason}")).help(help)
+            }
         },
     };
     Diagnostic::error(&place, fault)
@@ -338,6 +343,18 @@ fn tab_before(text: &str, start: usize) -> Option<usize> {
     let line = text.get(line_start..)?.lines().next()?;
     let indent = line.len() - line.trim_start().len();
     line.get(..indent)?.find('\t').map(|at| line_start + at)
+}
+
+/// What to do where the parser gave up, at `value`.
+fn mend(reason: &str, value: &str) -> &'static str {
+    if value.starts_with('*') {
+        return "Put quotes around what begins with `*`, as in `'*.example.com'`.";
+    }
+    if reason.contains("escape character") {
+        return "Put a text with `\\` in single quotes: `'^app\\.example\\.com$'`.";
+    }
+    "Look here and at the line above: a quote that is not closed, a colon that is missing, or a key that does not begin \
+     below its neighbours."
 }
 
 /// The parser's own words, without the place, which is shown separately.

@@ -121,8 +121,15 @@ impl<'t> Section<'t> {
         N: FromStr + PartialOrd + std::fmt::Display,
     {
         let field = self.field(key)?;
+        let within = || format!("It is a whole number from {} to {}.", range.start(), range.end());
+        // No number is held out as an example: to many keys 0 means that something is off.
+        let no_number = || {
+            let mut wrong = field.wrong("a whole number", "");
+            wrong.help = Some(within());
+            wrong
+        };
         let (Value::Number(text) | Value::Text(text) | Value::Untyped(text)) = &field.node.value else {
-            faults.push(field.wrong("a whole number", &range.start().to_string()));
+            faults.push(no_number());
             return None;
         };
         let digits = text.strip_prefix('-').unwrap_or(text);
@@ -130,17 +137,13 @@ impl<'t> Section<'t> {
             || !digits.bytes().all(|byte| byte.is_ascii_digit())
             || digits.len() > 1 && digits.starts_with('0')
         {
-            faults.push(field.wrong("a whole number", &range.start().to_string()));
+            faults.push(no_number());
             return None;
         }
         match text.parse::<N>() {
             Ok(number) if range.contains(&number) => Some(number),
             _ => {
-                let fault = Fault::new(format!("`{}` can't be {text}", field.name)).help(format!(
-                    "It is a whole number from {} to {}.",
-                    range.start(),
-                    range.end()
-                ));
+                let fault = Fault::new(format!("`{}` can't be {text}", field.name)).help(within());
                 faults.push(Diagnostic::error(&field.node.place, fault));
                 None
             }

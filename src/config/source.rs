@@ -105,7 +105,9 @@ fn file(path: &Path, order: usize, faults: &mut Vec<Diagnostic>) -> Option<Arc<S
     let bytes = match std::fs::read(path) {
         Ok(bytes) => Zeroizing::new(bytes),
         Err(error) => {
-            faults.push(Diagnostic::error(&whole(), Fault::new(format!("the file can't be read: {error}"))));
+            let fault = Fault::new(format!("the file can't be read: {error}"))
+                .help("Name the configuration by `--config FILE`; the user that runs this must be allowed to read it.");
+            faults.push(Diagnostic::error(&whole(), fault));
             return None;
         }
     };

@@ -36,6 +36,9 @@ pub const SIGN_IN: &str = "https://sign-in.invalid/?rd=portcullis-doctor";
 /// Every request has it, to be known again in the gate's own URL.
 pub const QUERY: &str = "doctor_query=1&words=two%20words&amp=%26";
 
+/// Where sites have a `location` or a router of its own, often without the question.
+const ELSEWHERE: [&str; 6] = ["/static", "/assets", "/public", "/images", "/api", "/health"];
+
 /// What stands after the mark in a plain path.
 const PAGE: &str = "/page";
 
@@ -81,6 +84,8 @@ pub struct Site {
     pub authority: String,
     /// The path that everything is sent below, without a slash at the end.
     pub base: String,
+    /// Further paths below it to try.
+    pub also: Vec<String>,
 }
 
 impl Site {
@@ -118,6 +123,8 @@ pub enum Attempt {
     Aliases,
     /// A path that programs read in different ways.
     Path,
+    /// Another part of the site, with the identity headers.
+    Elsewhere,
     /// `Connection` names headers for the proxy to drop.
     HopByHop(&'static str),
     /// The request line names this host, and `Host` another.
@@ -143,6 +150,8 @@ pub struct Case {
     pub attempt: Attempt,
     /// The request's method.
     pub method: &'static str,
+    /// What stands before the mark in the path, below the site's own.
+    below: String,
     /// What stands after the mark in the path.
     suffix: &'static str,
     headers: Vec<(String, String)>,
@@ -153,7 +162,7 @@ pub struct Case {
 
 impl Case {
     fn new(attempt: Attempt, answer: Answer) -> Case {
-        Case { attempt, method: "GET", suffix: PAGE, headers: Vec::new(), body: "", answer }
+        Case { attempt, method: "GET", below: String::new(), suffix: PAGE, headers: Vec::new(), body: "", answer }
     }
 
     /// The ordinary page view.
@@ -179,7 +188,7 @@ impl Case {
 
     /// Path and query, as they are sent.
     pub fn target(&self, site: &Site, mark: &str) -> String {
-        format!("{}/portcullis-doctor/{mark}{}?{QUERY}", site.base, self.suffix)
+        format!("{}{}/portcullis-doctor/{mark}{}?{QUERY}", site.base, self.below, self.suffix)
     }
 
     /// The request as it is sent.
@@ -272,6 +281,11 @@ pub fn cases(site: &Site, dialect: Dialect) -> Vec<Case> {
             .header("Remote-User", FORGED_IDENTITY)
     }));
     cases.push(Case::new(Attempt::TwoHosts, yes()));
+    let elsewhere = ELSEWHERE.into_iter().chain(site.also.iter().map(|path| path.trim_end_matches('/')));
+    cases.extend(elsewhere.map(|below| {
+        let case = Case { below: below.to_owned(), ..Case::new(Attempt::Elsewhere, yes()) };
+        IDENTITY.into_iter().fold(case, |case, name| case.header(name, FORGED_IDENTITY))
+    }));
 
     let challenge = Answer::Status(dialect.challenge_status(), vec![("Location", SIGN_IN.to_owned())]);
     cases.push(Case::new(Attempt::SignIn, challenge.clone()));

@@ -190,7 +190,7 @@ pub const FACTS_WRONG: Check = Check {
     what: "the question is about another request than the client's",
     why: "rules for methods, hosts and paths decide about something that was not asked for",
     mend: Mend {
-        nginx: "proxy_set_header X-Original-Method $request_method;\nproxy_set_header X-Original-URL $scheme://$host$request_uri;",
+        nginx: "proxy_set_header X-Original-Method $request_method;\nproxy_set_header X-Original-URL $scheme://$host$request_uri;   # in the `location` of the question `$uri` is that location's own path",
         traefik: "middlewares: [strip-forged-headers, portcullis, …]   # what rewrites (stripPrefix, replacePath) after `portcullis`",
         caddy: "route { forward_auth … ; uri strip_prefix … ; reverse_proxy … }   # what rewrites after the question",
         envoy: "headers_to_add: [{key: X-Forwarded-Proto, value: \"%REQ(:SCHEME)%\"}]   # rewrite in the route, not in a filter before ext_authz",
@@ -409,7 +409,7 @@ pub const IDENTITY_FORGED: Check = Check {
     what: "the application takes the client's word for who it is",
     why: "where nobody needs to sign in, and often elsewhere, a client is whoever it says, an administrator for instance",
     mend: Mend {
-        nginx: "auth_request_set $authz_user $upstream_http_remote_user;   # likewise -groups, -name, -email\nproxy_set_header Remote-User $authz_user;   # in the application's `location`, all four",
+        nginx: "auth_request_set $authz_user $upstream_http_remote_user;   # likewise -groups, -name, -email\nproxy_set_header Remote-User $authz_user;   # all four, in every `location` that passes on: one `proxy_set_header` there hides those of `server`",
         traefik: "authResponseHeaders: [Remote-User, Remote-Groups, Remote-Name, Remote-Email]\ncustomRequestHeaders: {Remote-User: \"\", Remote-Groups: \"\", Remote-Name: \"\", Remote-Email: \"\"}   # before `portcullis`",
         caddy: "request_header -Remote*   # before `forward_auth`, inside `route`\ncopy_headers Remote-User Remote-Groups Remote-Name Remote-Email",
         envoy: "early_header_mutation_extensions: … - remove_on_match: {key_matcher: {prefix: remote-}}\nallowed_upstream_headers: {patterns: [{prefix: remote-}]}",

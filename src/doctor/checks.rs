@@ -29,7 +29,11 @@ pub struct Exchange {
 impl Exchange {
     /// Method and path, for people: without the mark.
     fn shown(&self) -> String {
-        format!("{} {}", self.method, tail(path_of(&self.target)))
+        let path = path_of(&self.target);
+        match (self.attempt, path.split_once("/portcullis-doctor/")) {
+            (Attempt::Elsewhere, Some((below, _))) => format!("{} {below}/…", self.method),
+            _ => format!("{} {}", self.method, tail(path)),
+        }
     }
 }
 
@@ -246,6 +250,7 @@ fn passes(exchange: &Exchange, notes: &mut Notes) {
         | Attempt::ForgedIdentity(_)
         | Attempt::Aliases
         | Attempt::Path
+        | Attempt::Elsewhere
         | Attempt::HopByHop(_)
         | Attempt::TwoHosts => {}
         Attempt::NoContent => notes.add(&found::ACCEPTS_OTHERS, "204".to_owned()),
@@ -450,6 +455,10 @@ fn identities(exchange: &Exchange, notes: &mut Notes) {
                 Attempt::ForgedIdentity(Naming::Somebody) if forged => {
                     notes.add(&found::IDENTITY_FORGED, format!("{} where the gate names `{TRUE_IDENTITY}`", shown()));
                 }
+                // Where nobody was asked, `unasked` says it.
+                Attempt::Elsewhere if forged && !exchange.asked.is_empty() => {
+                    notes.add(&found::IDENTITY_FORGED, format!("{} by `{}`", shown(), exchange.shown()));
+                }
                 Attempt::HopByHop(names) if forged => {
                     notes.add(&found::IDENTITY_FORGED, format!("{} after `Connection: close, {names}`", shown()));
                 }
@@ -549,7 +558,12 @@ mod tests {
     }
 
     fn site() -> Site {
-        Site { scheme: "https".to_owned(), authority: "app.example.com".to_owned(), base: String::new() }
+        Site {
+            scheme: "https".to_owned(),
+            authority: "app.example.com".to_owned(),
+            base: String::new(),
+            also: Vec::new(),
+        }
     }
 
     const TARGET: &str = "/portcullis-doctor/mark/page?doctor_query=1&words=two%20words&amp=%26";
@@ -614,6 +628,7 @@ mod tests {
             Attempt::ForgedIdentity(Naming::Somebody),
             Attempt::Aliases,
             Attempt::Path,
+            Attempt::Elsewhere,
             Attempt::HopByHop("X-Forwarded-For"),
             Attempt::TwoHosts,
         ] {
@@ -660,6 +675,7 @@ mod tests {
         let table = [
             // because                       attempt                   asked             found
             ("a style sheet goes unasked",   Attempt::Path,            nobody(),         "unasked"),
+            ("a part of the site goes unasked", Attempt::Elsewhere,    nobody(),         "unasked"),
             ("a denied request goes unasked", Attempt::Denied(403),    nobody(),         "unasked"),
             ("A59: no gate",                 Attempt::Away,            nobody(),         "fails-open"),
             ("A101: a broken gate",          Attempt::Broken("500"),   vec![question()], "fails-open"),
@@ -681,6 +697,7 @@ mod tests {
             ("the gate names somebody else",     Attempt::ForgedIdentity(Naming::Somebody), "Remote-Email",  "identity-forged"),
             ("A40: dropped after the answer",    Attempt::HopByHop("Remote-User"),          "Remote-User",   "identity-forged"),
             ("an underscore",                    Attempt::Aliases,                          "Remote_User",   "identity-alias"),
+            ("a part of the site without it",    Attempt::Elsewhere,                        "Remote-User",   "identity-forged"),
             ("a dot",                            Attempt::Aliases,                          "remote.user",   "identity-alias"),
         ];
         for (because, attempt, name, expected) in table {

@@ -43,6 +43,8 @@ pub struct Settings {
     pub application: SocketAddr,
     /// The kind of proxy, if it is not to be recognised.
     pub proxy: Option<Proxy>,
+    /// Further paths to try, below that of the page.
+    pub also: Vec<String>,
 }
 
 /// What came out.
@@ -101,6 +103,12 @@ fn target(settings: &Settings) -> Result<(Site, Door), Fault> {
         return Err(Fault::new(format!("`{url}` is no web address"))
             .help("Give a page behind the proxy, as in `--url https://app.example.com/`."));
     };
+    let plain =
+        |path: &&String| path.starts_with('/') && path.bytes().all(|c| c.is_ascii_graphic() && !b"?#".contains(&c));
+    if let Some(path) = settings.also.iter().find(|path| !plain(path)) {
+        return Err(Fault::new(format!("`{}` is no path", path.escape_debug()))
+            .help("Begin with a slash and leave out the query, as in `--also /downloads/`."));
+    }
     let port = url.port_or_known_default().unwrap_or(443);
     let address = settings.connect.clone().unwrap_or_else(|| format!("{host}:{port}"));
     let server_name = (url.scheme() == "https").then_some(host);
@@ -108,6 +116,7 @@ fn target(settings: &Settings) -> Result<(Site, Door), Fault> {
         scheme: url.scheme().to_owned(),
         authority: url[Position::BeforeHost..Position::AfterPort].to_owned(),
         base: url.path().trim_end_matches('/').to_owned(),
+        also: settings.also.clone(),
     };
     Ok((site, Door::new(address, server_name, &settings.trust)?))
 }

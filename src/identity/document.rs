@@ -230,7 +230,19 @@ fn unreadable(error: &serde_saphyr::Error) -> Fault {
         other => {
             let message = other.to_string();
             let first = message.lines().next().unwrap_or_default();
-            Fault::new(first.split(" at line ").next().unwrap_or_default())
+            let first = first.split(" at line ").next().unwrap_or_default();
+            if first.contains("tabs") {
+                return Fault::new("a tab can't indent YAML").help("Indent with spaces.");
+            }
+            Fault::new(match first {
+                "expected sequence start" => "a list is wanted here",
+                "expected mapping start" => "keys with values are wanted here",
+                other => other,
+            })
+            .help(
+                "An account is `john: {displayname: John Doe, password: '$argon2id$…', email: john@example.com, groups: \
+                 [admins]}`.",
+            )
         }
     }
 }

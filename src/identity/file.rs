@@ -119,7 +119,8 @@ fn read(settings: &Settings, new_digest: NewDigest) -> Result<Accounts, Vec<Diag
         let fault = match error.kind() {
             std::io::ErrorKind::NotFound => Fault::new("the users file does not exist")
                 .help(format!("Create it with `portcullis users add --file {} NAME`.", path.display())),
-            _ => Fault::new(format!("the users file can't be read: {error}")),
+            _ => Fault::new(format!("the users file can't be read: {error}"))
+                .help("`authentication_backend.file.path` must be a file that the server's user may read."),
         };
         vec![Diagnosis { file: path.clone(), at: None, fault }]
     })?;

@@ -82,6 +82,8 @@ fn hosts(n: usize, rule: &Rule, lints: &mut Vec<Lint>) {
             Some(rest) if !rest.starts_with('.') => {
                 fault.help(format!("A wildcard is `*.` and a domain: did you mean `*.{rest}`?"))
             }
+            None if pattern.as_str().contains('*') => fault
+                .help("A wildcard is `*.` and a domain, at the beginning; write anything else under `domain_regex`."),
             _ => fault.help("Write a host name, without scheme, port and path."),
         };
         lints.push(warning(n, Criterion::Domain, Some(entry), fault));
@@ -498,7 +500,7 @@ mod tests {
             ("*", "as in `*.example.com`"),
             ("https://a.example.com", "without scheme"),
             ("a.example.com:8443", "without scheme"),
-            ("a.*.example.com", "without scheme"),
+            ("a.*.example.com", "under `domain_regex`"),
             ("*.", "without scheme"),
         ] {
             let lints = lint(&[&format!("one_factor ok.example.com,{domain}")]);
