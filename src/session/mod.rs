@@ -163,8 +163,9 @@ impl Sessions {
         Ok(chosen)
     }
 
-    /// Signs a person in at `site`: `old` ends, and a session under a fresh id starts (A72). Answers with the cookie
-    /// to set.
+    /// Signs a person in at `site`: a session starts, under a fresh id. Answers with the cookie to set.
+    ///
+    /// What the request shows must be closed first: under an id that somebody planted it would live on (A72).
     ///
     /// # Errors
     ///
@@ -175,13 +176,9 @@ impl Sessions {
         identity: Identity,
         factors: Factors,
         remember: bool,
-        old: Option<&Found>,
         now: UnixTime,
     ) -> Result<SetCookie, StoreUnavailable> {
         let id = SessionId::generate()?;
-        if let Some(old) = old {
-            self.end(old).await?;
-        }
         let session = Arc::new(Session::start(site, identity, factors, remember, now));
         let expires = session.expires;
         self.count(self.kept.insert(&id.key(), session).await)?;
