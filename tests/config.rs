@@ -329,6 +329,10 @@ fn the_policy_alone_needs_no_session_and_no_users() {
     let rules = files(&["access_control: {rules: [{domain: a.example.com, policy: one_factor}]}\n"]);
     let loaded = config::load_policy(&rules.1, &environment(&[])).unwrap();
     assert_eq!(loaded.settings.rule_count(), 1);
+    let client = files(&[
+        "access_control: {rules: [{domain: a.example.com, policy: one_factor, subject: 'oauth2:client:robot'}]}\n",
+    ]);
+    assert_eq!(config::load_policy(&client.1, &environment(&[])).unwrap().settings.rule_count(), 1);
     let typo = files(&["acces_control: {}\n"]);
     assert!(config::load_policy(&typo.1, &environment(&[])).is_err());
 }
