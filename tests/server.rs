@@ -81,6 +81,11 @@ fn curl(args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// What follows the gate's address where it speaks TLS.
+fn tls(certificates: &Certificates) -> String {
+    format!(", tls: {{certificate: '{}', key: '{}'}}", certificates.chain.display(), certificates.key.display())
+}
+
 fn portcullis(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_portcullis"))
         .args(args)
@@ -183,17 +188,7 @@ fn http2_is_spoken_without_tls_and_with() {
     assert!(denied.starts_with("HTTP/2 403"), "{denied}");
 
     let folder = tempfile::tempdir().expect("temporary directory");
-    Certificates::new(folder.path());
-    let names: Vec<_> =
-        std::fs::read_dir(folder.path()).expect("list").map(|entry| entry.expect("entry").path()).collect();
-    let of = |ending: &str| {
-        names
-            .iter()
-            .find(|path| path.file_name().is_some_and(|name| name == ending))
-            .unwrap_or_else(|| panic!("{ending} in {names:?}"))
-    };
-    let more = format!(", tls: {{certificate: '{}', key: '{}'}}", of("chain.pem").display(), of("key.pem").display());
-    let server = start(&more);
+    let server = start(&tls(&Certificates::new(folder.path())));
     let url = format!("https://{}/api/authz/forward-auth", server.gate);
     for (version, expected) in [("--http2", "HTTP/2 200"), ("--http1.1", "HTTP/1.1 200")] {
         let mut args = vec!["--insecure", version, &url];
@@ -203,6 +198,26 @@ fn http2_is_spoken_without_tls_and_with() {
     assert!(!tell(server.gate, &question("public.example.com", "")).contains("200 OK"), "no plain text on a TLS port");
     let probe = portcullis(server.folder(), &["healthcheck", "--config", "portcullis.yaml"]);
     assert_eq!(probe.status.code(), Some(1), "the file asks for port 0, where nobody listens: {probe:?}");
+}
+
+#[test]
+fn a_probe_believes_the_configured_certificate_and_no_other() {
+    let (ours, theirs) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (own, other) = (Certificates::new(ours.path()), Certificates::new(theirs.path()));
+    let mut server = start(&tls(&own));
+    // Its file names the ports only once it has had them.
+    server.stop();
+    server.start_again();
+    let probe = portcullis(server.folder(), &["healthcheck", "--config", "portcullis.yaml"]);
+    assert_eq!((probe.status.code(), probe.stdout.as_slice()), (Some(0), b"healthy\n".as_slice()), "{probe:?}");
+
+    let file = std::fs::read_to_string(server.folder().join("portcullis.yaml")).expect("its configuration");
+    let file = file.replace(&own.chain.display().to_string(), &other.chain.display().to_string());
+    std::fs::write(server.folder().join("other.yaml"), file).expect("write the configuration");
+    let probe = portcullis(server.folder(), &["healthcheck", "--config", "other.yaml"]);
+    let said = String::from_utf8_lossy(&probe.stderr);
+    assert_eq!(probe.status.code(), Some(1), "{probe:?}");
+    assert!(said.contains("the server shows another certificate than the configured one"), "{said}");
 }
 
 #[test]

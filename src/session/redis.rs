@@ -14,7 +14,6 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,11 +24,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, Pipeline, RedisConnectionInfo, RedisError};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{aead, hkdf};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime as TlsTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +35,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::fault::Fault;
 use crate::secret::Secret;
+use crate::trust::{self, Trust};
 
 use super::model::{Record, Session};
 use super::site::CookieDomain;
@@ -549,10 +547,8 @@ impl Dial {
                     .help("A unix socket does not leave the machine: leave `tls` out."));
             }
             (Some(tls), Endpoint::Tcp { host, .. }) => {
-                let name = tls.server_name.as_ref().unwrap_or(host);
-                let server_name = ServerName::try_from(name.clone())
-                    .map_err(|_| Fault::new(format!("`{name}` is not a name that a certificate can have")))?;
-                Some((TlsConnector::from(Arc::new(client_config(tls)?)), server_name))
+                let name = trust::server_name(tls.server_name.as_ref().unwrap_or(host))?;
+                Some((TlsConnector::from(Arc::new(client_config(tls)?)), name))
             }
         };
         Ok(Dial { endpoint: settings.endpoint.clone(), login, tls, timeout: settings.timeout })
@@ -591,12 +587,11 @@ impl Dial {
     }
 }
 
-/// TLS as configured, with the cryptography of `ring`.
+/// TLS as configured.
 fn client_config(tls: &Tls) -> Result<ClientConfig, Fault> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let minimum = tls.minimum_version.unwrap_or(TlsVersion::Tls12);
     let maximum = tls.maximum_version.unwrap_or(TlsVersion::Tls13);
-    let versions: &[&rustls::SupportedProtocolVersion] = match (minimum, maximum) {
+    let versions: &[&'static rustls::SupportedProtocolVersion] = match (minimum, maximum) {
         (TlsVersion::Tls12, TlsVersion::Tls13) => &[&rustls::version::TLS13, &rustls::version::TLS12],
         (TlsVersion::Tls12, TlsVersion::Tls12) => &[&rustls::version::TLS12],
         (TlsVersion::Tls13, TlsVersion::Tls13) => &[&rustls::version::TLS13],
@@ -604,15 +599,15 @@ fn client_config(tls: &Tls) -> Result<ClientConfig, Fault> {
             return Err(Fault::new("the minimum version of TLS is above the maximum"));
         }
     };
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(versions)
-        .map_err(|error| Fault::new(format!("TLS can't be set up: {error}")))?;
-    let builder = if tls.skip_verify {
-        tracing::warn!("the certificate of redis is not checked: `skip_verify` is on");
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-    } else {
-        builder.with_root_certificates(roots(tls)?)
+    let trust = match &tls.ca {
+        _ if tls.skip_verify => {
+            tracing::warn!("the certificate of redis is not checked: `skip_verify` is on");
+            Trust::Anybody
+        }
+        Some(file) => Trust::File(file.clone()),
+        None => Trust::Public,
     };
+    let builder = trust.client(versions)?;
     match (&tls.certificate_chain, &tls.private_key) {
         (None, None) => Ok(builder.with_no_client_auth()),
         (Some(chain), Some(key)) => {
@@ -628,71 +623,5 @@ fn client_config(tls: &Tls) -> Result<ClientConfig, Fault> {
         (Some(_), None) | (None, Some(_)) => {
             Err(Fault::new("a certificate chain for redis without a private key, or the other way round"))
         }
-    }
-}
-
-/// The authorities to trust: those of the file, or those that browsers trust.
-fn roots(tls: &Tls) -> Result<RootCertStore, Fault> {
-    let Some(path) = &tls.ca else {
-        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
-    };
-    let faulty = |error: &dyn std::fmt::Display| Fault::new(format!("CA file `{}`: {error}", path.display()));
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| faulty(&error))? {
-        let certificate = certificate.map_err(|error| faulty(&error))?;
-        roots.add(certificate).map_err(|error| faulty(&error))?;
-    }
-    if roots.is_empty() {
-        return Err(faulty(&io::Error::other("it holds no certificate")));
-    }
-    Ok(roots)
-}
-
-/// Takes any certificate (`skip_verify`), but still wants the other end to hold its key.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: TlsTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
