@@ -1,6 +1,6 @@
 //! Configuration: files and the environment in, settings or every diagnostic out.
 //!
-//! Three shapes and no more: the tree as written ([`raw`]), where everything knows its place; the
+//! Three shapes and no more: the tree as written (`raw.rs`), where everything knows its place; the
 //! settings as meant, which each room defines for itself; and, of the rules, the policy as run. What is
 //! a good value is for the rooms to say; what only `config` knows is where it stood.
 //!

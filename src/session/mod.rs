@@ -261,9 +261,12 @@ impl Sessions {
     pub fn stats(&self) -> Stats {
         let store_errors = self.errors.load(Ordering::Relaxed);
         match &self.kept {
-            Kept::Memory(memory) => {
-                Stats { active: Some(memory.len() as u64), evicted: memory.evicted(), store_errors, ..Stats::default() }
-            }
+            Kept::Memory(memory) => Stats {
+                active: Some(memory.count() as u64),
+                evicted: memory.evicted(),
+                store_errors,
+                ..Stats::default()
+            },
             Kept::Redis(redis) => Stats {
                 store_errors,
                 touches_dropped: redis.touches_dropped(),

@@ -70,18 +70,6 @@ pub enum Refused {
     Unavailable,
 }
 
-impl Refused {
-    /// The reason in one word, for metrics and logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Refused::Credentials => "credentials",
-            Refused::Banned => "banned",
-            Refused::Busy => "busy",
-            Refused::Unavailable => "unavailable",
-        }
-    }
-}
-
 /// What has become of an account that somebody is signed in with.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]

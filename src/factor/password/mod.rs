@@ -31,15 +31,15 @@ pub use making::{Argon2Variant, BcryptVariant, NewDigest};
 pub const MAX_PASSWORD_BYTES: usize = 1024;
 
 /// The most memory that a stored argon2, scrypt or yescrypt digest may ask for, in KiB: 1 GiB.
-pub const MAX_MEMORY_KIB: u64 = 1 << 20;
+const MAX_MEMORY_KIB: u64 = 1 << 20;
 /// The most memory times passes that such a digest may ask for, in KiB: 8 GiB, some seconds of work.
-pub const MAX_MEMORY_PASSES_KIB: u64 = 8 << 20;
+const MAX_MEMORY_PASSES_KIB: u64 = 8 << 20;
 /// The most rounds of a stored sha-crypt digest, whose format allows 999,999,999.
-pub const MAX_SHA_CRYPT_ROUNDS: u32 = 5_000_000;
+const MAX_SHA_CRYPT_ROUNDS: u32 = 5_000_000;
 /// The most rounds of a stored PBKDF2 digest.
-pub const MAX_PBKDF2_ROUNDS: u32 = 10_000_000;
+const MAX_PBKDF2_ROUNDS: u32 = 10_000_000;
 /// The highest cost of a stored bcrypt digest.
-pub const MAX_BCRYPT_COST: u32 = 16;
+const MAX_BCRYPT_COST: u32 = 16;
 
 /// bcrypt reads no more than this of a password, in bytes.
 const BCRYPT_PASSWORD_BYTES: usize = 72;

@@ -1,7 +1,7 @@
 //! Sessions in Redis, for more than one replica.
 //!
-//! A session is kept under `portcullis:s:` and its key in hexadecimal, sealed ([`seal`]). Redis may be away at any time
-//! ([`wire`]); nothing here ends the process or waits for it. Notes of activity are written by a task of their own,
+//! A session is kept under `portcullis:s:` and its key in hexadecimal, sealed (`seal.rs`). Redis may be away at any time
+//! (`wire.rs`); nothing here ends the process or waits for it. Notes of activity are written by a task of their own,
 //! and dropped when too many wait.
 //!
 //! It takes Redis 6.0 or later (for `KEEPTTL`), or what speaks like it, and five commands: GET, SET, DEL, PING and
