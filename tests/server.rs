@@ -12,40 +12,8 @@ use std::process::{Command, Output};
 
 use harness::certificates::Certificates;
 use harness::client::{Client, Request};
-use harness::portcullis::Portcullis;
+use harness::portcullis::{CONFIG, USERS, question, start};
 use harness::process::{Package, Process, free_port, program};
-
-const CONFIG: &str = "
-server: {address: 'tcp://{gate}/'{more}}
-portal: {address: 'tcp://{portal}/'}
-telemetry: {metrics: {enabled: true, address: 'tcp://{metrics}/metrics'}}
-authentication_backend: {file: {path: users.yaml}}
-session: {cookies: [{domain: example.com, authelia_url: 'https://auth.example.com/'}]}
-access_control:
-  default_policy: deny
-  rules:
-    - {domain: public.example.com, policy: bypass}
-    - {domain: app.example.com, policy: one_factor}
-";
-
-/// `password`, as cheap as it gets.
-const USERS: &str = "
-users:
-  john: {displayname: John, password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}
-";
-
-fn start(more: &str) -> Portcullis {
-    Portcullis::start(&CONFIG.replace("{more}", more), &[("users.yaml", USERS)])
-}
-
-/// A question of Traefik's about `host`, as the bytes on the wire.
-fn question(host: &str, more: &str) -> Vec<u8> {
-    format!(
-        "GET /api/authz/forward-auth HTTP/1.1\r\nHost: gate\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\n\
-         X-Forwarded-Host: {host}\r\nX-Forwarded-Uri: /\r\n{more}\r\n"
-    )
-    .into_bytes()
-}
 
 /// Sends `bytes` and says no more; returns what comes until the other side closes.
 fn tell(address: SocketAddr, bytes: &[u8]) -> String {
