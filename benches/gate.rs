@@ -54,7 +54,10 @@ const CONNECTIONS: usize = 64;
 fn main() {
     match std::env::var("PORTCULLIS_BENCH_ROLE").as_deref() {
         Ok("bare") => bare(),
-        Ok("gate") => gate(number("PORTCULLIS_BENCH_SESSIONS", 256), number("PORTCULLIS_BENCH_RULES", 1_000)),
+        Ok(role @ ("gate" | "gate on hyper")) => {
+            let (sessions, rules) = (number("PORTCULLIS_BENCH_SESSIONS", 256), number("PORTCULLIS_BENCH_RULES", 1_000));
+            gate(sessions, rules, role == "gate on hyper");
+        }
         _ if std::env::args().any(|argument| argument == "--test") => {}
         _ => drive(),
     }
@@ -94,10 +97,11 @@ fn bare() {
     });
 }
 
+/// The gate without the reader of plain requests: hyper reads all.
 #[derive(Clone)]
-struct Shared(Arc<Gate>);
+struct OnHyper(Arc<Gate>);
 
-impl Handler for Shared {
+impl Handler for OnHyper {
     type Body = Full<Bytes>;
 
     fn call(
@@ -106,8 +110,7 @@ impl Handler for Shared {
         peer: portcullis::peer::Peer,
         secure: bool,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send {
-        let gate = Arc::clone(&self.0);
-        async move { gate.call(request, peer, secure).await }
+        Handler::call(&self.0, request, peer, secure)
     }
 }
 
@@ -128,7 +131,7 @@ fn policy(rules: usize) -> Policy {
     Policy::compile(rules, Requirement::OneFactor)
 }
 
-fn gate(sessions: usize, rules: usize) {
+fn gate(sessions: usize, rules: usize, on_hyper: bool) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let site = Site::new("example.com".parse().unwrap());
@@ -193,7 +196,11 @@ fn gate(sessions: usize, rules: usize) {
         let bound = Bound::bind(&address, None, limits, counts).await.unwrap();
         println!("ready {}", bound.address());
         let (_stop, stopping) = tokio::sync::watch::channel(false);
-        tokio::spawn(bound.run(Shared(gate), stopping)).await.unwrap();
+        let task = match on_hyper {
+            true => tokio::spawn(bound.run(OnHyper(gate), stopping)),
+            false => tokio::spawn(bound.run(gate, stopping)),
+        };
+        task.await.unwrap();
     });
 }
 
@@ -315,30 +322,37 @@ fn drive() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (sessions, hosts) in [(256, 32), (100_000, 1_000)] {
         let bare = Server::start("bare", sessions);
-        let gate = Server::start("gate", sessions);
-        let requests: Vec<_> =
-            gate.cookies.iter().enumerate().map(|(n, cookie)| request(cookie, n * 31 % hosts)).collect();
-        let requests = Arc::new(requests);
-        let (mut costs, mut rates) = (Vec::new(), Vec::new());
+        let gates = ["gate", "gate on hyper"].map(|role| (role, Server::start(role, sessions)));
+        let requests = gates.each_ref().map(|(_, gate)| {
+            let request = |(n, cookie): (usize, &String)| request(cookie, n * 31 % hosts);
+            Arc::new(gate.cookies.iter().enumerate().map(request).collect::<Vec<_>>())
+        });
+        let (mut costs, mut rates) = ([vec![], vec![]], [vec![], vec![]]);
         for round in 0..=rounds {
-            let mut figures = Vec::new();
-            for server in [&bare, &gate] {
+            let measure = |server: &Server, requests: &Arc<Vec<Vec<u8>>>| {
                 let before = server.cpu();
-                let answered = runtime.block_on(load(&server.address, Arc::clone(&requests), span));
-                figures.push(((server.cpu() - before) as f64 / answered as f64, answered as f64));
-            }
-            if round > 0 {
-                costs.push(figures[1].0 / figures[0].0);
-                rates.push(figures[1].1 / figures[0].1);
+                let answered = runtime.block_on(load(&server.address, Arc::clone(requests), span));
+                ((server.cpu() - before) as f64 / answered as f64, answered as f64)
+            };
+            let [first, _] = &requests;
+            let (bare_cost, bare_rate) = measure(&bare, first);
+            for (n, (_, gate)) in gates.iter().enumerate() {
+                let (cost, rate) = measure(gate, &requests[n]);
+                if round > 0 {
+                    costs[n].push(cost / bare_cost);
+                    rates[n].push(rate / bare_rate);
+                }
             }
         }
-        println!(
-            "gate/forward-auth/{sessions} sessions, {hosts} hosts, 1000 rules: cost {:.2} x bare hyper (min {:.2}, max {:.2}), throughput {:.2} x; resident {} KiB",
-            median(&mut costs.clone()),
-            costs.iter().copied().fold(f64::INFINITY, f64::min),
-            costs.iter().copied().fold(0.0, f64::max),
-            median(&mut rates),
-            gate.resident_kib(),
-        );
+        for (n, (role, gate)) in gates.iter().enumerate() {
+            println!(
+                "{role}/forward-auth/{sessions} sessions, {hosts} hosts, 1000 rules: cost {:.2} x bare hyper (min {:.2}, max {:.2}), throughput {:.2} x; resident {} KiB",
+                median(&mut costs[n].clone()),
+                costs[n].iter().copied().fold(f64::INFINITY, f64::min),
+                costs[n].iter().copied().fold(0.0, f64::max),
+                median(&mut rates[n]),
+                gate.resident_kib(),
+            );
+        }
     }
 }

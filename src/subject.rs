@@ -192,6 +192,17 @@ impl Identity {
         ]
     }
 
+    /// The same texts, borrowed.
+    pub fn header_texts(&self) -> [&[u8]; 4] {
+        let part = |from: u32, to: u32| self.text.get(from as usize..to as usize).unwrap_or_default();
+        [
+            part(0, self.username_end),
+            part(self.username_end, self.groups_end),
+            part(self.groups_end, self.name_end),
+            part(self.name_end, self.email_end),
+        ]
+    }
+
     /// This identity as the subject of a decision.
     pub fn subject(&self, address: Option<IpAddr>, level: AssuranceLevel) -> Subject<'_> {
         Subject { username: Some(self.username()), groups: self.groups(), client_id: None, address, level }

@@ -1,10 +1,28 @@
-//! A warm decision allocates nothing: reading a plain request, and asking the policy about it.
+//! A warm decision allocates nothing: reading a plain request, and asking the policy about it. Nor does a warm
+//! request at the gate, session and answer included.
 
 #![cfg(test)]
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use portcullis::authz::inquiry::Line;
+use portcullis::authz::settings::Endpoint;
+use portcullis::authz::{Gate, Settings};
+use portcullis::clock::UnixTime;
+use portcullis::factor::password::NewDigest;
+use portcullis::identity::Refresh;
+use portcullis::identity::file::{self, FileBackend};
 use portcullis::object::Object;
+use portcullis::peer::{Peer, TrustedProxies};
 use portcullis::policy::{Criteria, HostPattern, Policy, Requirement, Rule};
+use portcullis::regulation::Limits;
+use portcullis::session::{self, Factors, Sessions, Site, Sites, StoreSettings};
+use portcullis::signin::SignIn;
+use portcullis::signin::pool::{self, HashingPool};
 use portcullis::subject::{AssuranceLevel, Identity};
+use portcullis::telemetry::metrics::Metrics;
 
 fn policy() -> Policy {
     let rules = (0..1_000).map(|n| {
@@ -46,5 +64,67 @@ fn a_warm_decision_allocates_nothing() {
     let counted = allocation_counter::measure(|| warm = ask());
     assert_eq!(cold, warm);
     assert!(warm > 300, "the questions meet rules: {warm}");
+    assert_eq!(counted.count_total, 0, "{counted:?}");
+}
+
+#[test]
+fn a_warm_request_at_the_gate_allocates_nothing() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let site = Site {
+        portal: Some("https://auth.example.com/".parse().unwrap()),
+        ..Site::new("example.com".parse().unwrap())
+    };
+    let sites = Sites::new(vec![site.clone()]).unwrap();
+    let settings = session::Settings { sites, store: StoreSettings::Memory { capacity: 100 }, secret: None };
+    let sessions = Arc::new(runtime.block_on(Sessions::open_store(&settings)).unwrap());
+    let john = Identity::new("john", "John Doe", ["ops", "dev"], ["john@example.com"]).unwrap();
+    let cookie = sessions.open(&site, john, Factors::PASSWORD, true, UnixTime::now());
+    let cookie = runtime.block_on(cookie).unwrap().as_str().split(';').next().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users.yaml");
+    std::fs::write(&path, "users: {}\n").unwrap();
+    let users = file::Settings { path, watch: false, search_email: false, search_case_insensitive: false };
+    let accounts = Arc::new(FileBackend::load(users, NewDigest::default()).unwrap());
+    let pool = HashingPool::start(pool::Settings::default()).unwrap();
+    let signin = Arc::new(SignIn::new(accounts, Limits::default(), pool).unwrap());
+    let endpoints = Endpoint::defaults();
+    let names = endpoints.iter().map(|endpoint| endpoint.name.as_str().to_owned());
+    let metrics = Arc::new(Metrics::new(names, 1_000).unwrap());
+    let settings = Settings {
+        endpoints,
+        base_path: String::new(),
+        trusted_proxies: TrustedProxies::default(),
+        portal_override: true,
+        refresh: Refresh::Never,
+        grpc: None,
+    };
+    let gate = Gate::new(settings, Arc::new(policy()), sessions, signin, metrics);
+
+    let path = "/api/authz/forward-auth";
+    let line = Line { method: "GET", path, target: path, authority: None, version: hyper::Version::HTTP_11 };
+    let fields = [
+        ("Host", "127.0.0.1:9091"),
+        ("Cookie", &*cookie),
+        ("X-Forwarded-Method", "GET"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Host", "app1.example.com"),
+        ("X-Forwarded-Uri", "/some/path?a=1&b=two%20words"),
+        ("X-Forwarded-For", "10.1.2.3"),
+    ];
+    let peer = Peer::at([127, 0, 0, 1].into());
+    let mut out = Vec::with_capacity(1_024);
+    let mut ask = || {
+        out.clear();
+        let fields = fields.iter().map(|(name, value)| (*name, value.as_bytes()));
+        let decided = pin!(gate.decide(line, fields, peer, false));
+        let Poll::Ready(Some(answer)) = decided.poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("nothing is waited for where the session is in memory")
+        };
+        answer.write(false, b"Sun, 22 Nov 2026 05:00:00 GMT", &mut out);
+        assert!(out.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", out.escape_ascii());
+        assert!(out.windows(17).any(|window| window == b"remote-user: john"));
+    };
+    ask();
+    let counted = allocation_counter::measure(ask);
     assert_eq!(counted.count_total, 0, "{counted:?}");
 }

@@ -144,7 +144,7 @@ fn a15_only_two_functions_of_the_gate_write_a_yes() {
         assert!(!found || may, "{} writes an answer by itself", file.display());
     }
     let over_http = read(&root().join("src/authz/answer.rs"));
-    assert!(over_http.contains("pub fn allow(_permit: Permit,"), "a yes needs a permit");
+    assert!(over_http.contains("pub(super) fn allow(_permit: Permit,"), "a yes needs a permit");
     assert_eq!(over_http.matches("Response::new(").count(), 2, "one in `allow`, and one that is given its status");
     let over_grpc = read(&root().join("src/authz/grpc/response.rs"));
     assert!(over_grpc.contains("pub fn allow(\n        _permit: Permit,"), "a yes needs a permit over gRPC too");

@@ -300,6 +300,18 @@ fn w21_an_empty_group_or_an_operator_in_another_case_is_refused() {
 }
 
 #[test]
+fn a_criterion_with_nothing_in_it_does_not_pass_unnoticed() {
+    for blank in ["subject: []", "networks: []", "networks:", "resources: ''", "methods: []", "query: []"] {
+        let rule = format!("access_control: {{rules: [{{domain: x.example.com, policy: one_factor, {blank}}}]}}");
+        let files = files(&[BASE, &rule]);
+        let loaded = config::load(&files.1, &environment(&[])).unwrap_or_else(|said| panic!("{}", shown(&said)));
+        let said = shown(&loaded.warnings);
+        assert!(said.contains("is empty, so this rule applies"), "{blank}: {said}");
+        assert!(loaded.warnings.iter().any(|warning| warning.is_error(true)), "{blank}");
+    }
+}
+
+#[test]
 fn a_watched_users_file_is_looked_at_on_every_request() {
     let users = "authentication_backend: {file: {watch: true, search: {email: true, case_insensitive: true}}}\n";
     let settings = over_base(users);

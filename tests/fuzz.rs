@@ -22,6 +22,11 @@ fn cookies_hold() {
 }
 
 #[test]
+fn plain_requests_hold() {
+    hold("express", 5_000);
+}
+
+#[test]
 fn forwarded_chains_hold() {
     hold("forwarded", 40_000);
 }

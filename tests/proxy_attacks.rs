@@ -328,6 +328,50 @@ fn a56_a_websocket_is_judged_like_a_page(stand: &Stand) {
     stand.must_not_pass(&socket("app.example.com", "/ws").cookie(&cookie), "after signing out");
 }
 
+/// The host and the path that the gate judged are those that the application gets, however they are written.
+fn a17_a24_what_is_served_is_what_was_judged(stand: &Stand) {
+    for host in ["app.example.com,public.example.com", "app.example.com, public.example.com"] {
+        let request = Request::script("GET", host, "/admin");
+        let before = stand.application.served();
+        let answer = stand.proxy.https.try_send_as("app.example.com", &request);
+        assert!(answer.is_ok_and(|answer| answer.status >= 400), "{host}");
+        assert_eq!(stand.application.served(), before, "{host} reached the application");
+    }
+    // `new URL()`, with which applications read these, makes `public` the host and `/admin` the path.
+    for target in ["https:///public/admin", "HTTPS:///public/admin", "https://app.example.com@public/public/admin"] {
+        let Ok(answer) = stand.proxy.https.try_send(&Request::script("GET", "app.example.com", target)) else {
+            continue;
+        };
+        if answer.status == 200 {
+            assert_eq!(seen(&answer).target, "/public/admin", "{target}");
+        }
+    }
+    // It has no path that a rule could be about.
+    let before = stand.application.served();
+    let _ = stand.proxy.https.try_send(&Request::script("OPTIONS", "public.example.com", "*"));
+    assert_eq!(stand.application.served(), before, "`OPTIONS *` reached the application");
+}
+
+/// A connection that speaks HTTP/2 from here on would carry questions that nobody asks the gate.
+fn a56_no_connection_turns_into_http2_behind_the_gates_back(stand: &Stand) {
+    for protocols in [&["h2c"][..], &["H2C"], &["h2c, websocket"], &["websocket, h2c"], &["websocket", "h2c"]] {
+        let mut request = Request::new("GET", "public.example.com", "/")
+            .header("Connection", "Upgrade, HTTP2-Settings")
+            .header("HTTP2-Settings", "AAMAAABkAAQAAP__");
+        for protocol in protocols {
+            request = request.header("Upgrade", protocol);
+        }
+        let before = stand.application.served();
+        let Ok(answer) = stand.proxy.https.try_send(&request) else { continue };
+        if answer.status == 101 {
+            assert_eq!(answer.header("upgrade"), Some("websocket"), "{protocols:?}");
+        } else if stand.application.served() > before {
+            let upgrades = seen(&answer).values("upgrade").join(",").to_ascii_lowercase();
+            assert!(!upgrades.contains("h2c"), "{protocols:?}: {upgrades}");
+        }
+    }
+}
+
 fn a60_a61_framing_smuggles_nothing_and_keeps_nobody_waiting(stand: &Stand) {
     let begun = Instant::now();
     for (name, value) in [("Content-Length", "10"), ("Content-Length", "104857600"), ("Transfer-Encoding", "chunked")] {
@@ -411,12 +455,14 @@ macro_rules! suite {
             behaviours!($proxy;
                 a05_a08_no_detour_leads_out_of_a_public_corner
                 a14_a15_a16_odd_bytes_open_nothing
+                a17_a24_what_is_served_is_what_was_judged
                 a36_no_address_that_a_client_names_is_believed
                 a39_a46_no_alias_of_an_identity_reaches_the_application
                 a51_no_refusal_repeats_a_credential
                 a53_a54_the_method_that_is_served_is_the_one_that_is_judged
                 a55_a_preflight_is_no_way_in
                 a56_a_websocket_is_judged_like_a_page
+                a56_no_connection_turns_into_http2_behind_the_gates_back
                 a60_a61_framing_smuggles_nothing_and_keeps_nobody_waiting
             );
 

@@ -39,7 +39,7 @@ fn site(domain: &str) -> Site {
 }
 
 fn sites() -> Sites {
-    Sites::new(vec![site("example.com"), site("example.org")]).unwrap()
+    Sites::new(vec![site("in.example.com"), site("example.com"), site("example.org")]).unwrap()
 }
 
 fn settings(store: StoreSettings) -> Settings {
@@ -154,6 +154,20 @@ async fn keeps_sessions(sessions: &Sessions) {
     sessions.flush().await;
     assert!(sessions.refreshed(&found, Some(identity("john3")), after(700)).await.unwrap().is_none(), "a80");
     assert!(find(sessions, "example.com", &[pair(&john)], after(405)).await.is_none(), "a80");
+
+    // A73: signing out ends the session among however many values somebody has planted.
+    let john = sign_in(sessions, "john", NOW).await;
+    let planted: Vec<String> = ('A'..'G').map(|c| format!("sid={}", c.to_string().repeat(42) + "A")).collect();
+    let shown = [planted.join("; "), pair(&john).to_owned()].join("; ");
+    let site = sessions.sites().of("example.com").unwrap();
+    assert!(find(sessions, "example.com", &[&shown], NOW).await.is_none(), "a73");
+    sessions.close(site, [shown.as_bytes()].into_iter()).await.unwrap();
+    assert!(find(sessions, "example.com", &[pair(&john)], NOW).await.is_none(), "a73: signed out is signed out");
+
+    // Browsers send the cookie of `example.com` to a cookie domain below it too: nobody there, and no theft.
+    let john = sign_in(sessions, "john", NOW).await;
+    assert!(find(sessions, "in.example.com", &[pair(&john)], NOW).await.is_none());
+    assert!(find(sessions, "example.com", &[pair(&john)], NOW).await.is_some(), "it lives");
 
     // A cookie that is shown at another cookie domain ends.
     let john = sign_in(sessions, "john", NOW).await;

@@ -47,7 +47,7 @@ pub const IDENTITY: [&str; 4] = ["remote-user", "remote-groups", "remote-name", 
 /// The gate, and what is needed to judge it.
 pub struct Fixture {
     pub runtime: tokio::runtime::Runtime,
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     sessions: Arc<Sessions>,
     reference: Reference,
     metrics: Arc<Metrics>,
@@ -125,7 +125,7 @@ fn fixture() -> Fixture {
         grpc: Some(grpc::Settings { message_bytes: 64 * 1024 }),
     };
     let policy = Arc::new(Policy::compile(rules(), Requirement::Deny));
-    let gate = Gate::new(settings, policy, Arc::clone(&sessions), signin, Arc::clone(&metrics));
+    let gate = Arc::new(Gate::new(settings, policy, Arc::clone(&sessions), signin, Arc::clone(&metrics)));
     Fixture {
         runtime,
         gate,
@@ -165,7 +165,7 @@ pub fn with(ask: impl FnOnce(&Fixture)) {
 impl Fixture {
     /// Signs john and jane in, unless they are: a cookie that was shown at another domain has ended.
     fn have_sessions(&self) {
-        if self.sessions.stats().active == Some(2) {
+        if self.has_sessions() {
             return;
         }
         let far = UnixTime::from_secs(u64::MAX);
@@ -182,13 +182,18 @@ impl Fixture {
             open("john", &["dev", "admins"], Factors::PASSWORD),
             open("jane", &["staff"], Factors::PASSWORD.and(Factors::TOTP)),
         ];
-        assert_eq!(self.sessions.stats().active, Some(2));
+        assert!(self.has_sessions());
     }
 
     /// `data` with the marks replaced by the values of the session cookies.
     pub fn with_cookies(&self, data: &[u8]) -> Vec<u8> {
         let cookies = self.cookies.borrow();
         replaced(&replaced(data, JOHN, cookies[0].as_bytes()), JANE, cookies[1].as_bytes())
+    }
+
+    /// Whether john and jane are still signed in.
+    pub fn has_sessions(&self) -> bool {
+        self.sessions.stats().active == Some(2)
     }
 
     /// Whether `text` holds the value of a session cookie.

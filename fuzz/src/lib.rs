@@ -11,6 +11,7 @@
 pub mod check_request;
 pub mod cookie;
 pub mod corpora;
+pub mod express;
 pub mod forwarded;
 pub mod gate;
 pub mod host;
@@ -25,9 +26,10 @@ use portcullis::session::{Site, Sites};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("check_request", check_request::run),
     ("cookie", cookie::run),
+    ("express", express::run),
     ("forwarded", forwarded::run),
     ("host", host::run),
     ("path", path::run),

@@ -14,8 +14,8 @@ use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
-use hyper::{Request, Uri, Version};
-use portcullis::authz::answer::Answer;
+use hyper::{Request, Response, Uri, Version};
+use portcullis::authz::answer::Body;
 use portcullis::peer::Peer;
 use url::Url;
 
@@ -54,7 +54,7 @@ async fn ask_in_other_ways(fixture: &Fixture, parts: &Parts) {
     }
 }
 
-async fn call(fixture: &Fixture, parts: &Parts, peer: Peer, version: Version) -> Answer {
+async fn call(fixture: &Fixture, parts: &Parts, peer: Peer, version: Version) -> Response<Body> {
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = parts.uri.clone();
@@ -64,7 +64,7 @@ async fn call(fixture: &Fixture, parts: &Parts, peer: Peer, version: Version) ->
 }
 
 /// Asks the gate and judges its answer.
-async fn ask(fixture: &Fixture, parts: &Parts, peer: Peer, version: Version) -> Answer {
+async fn ask(fixture: &Fixture, parts: &Parts, peer: Peer, version: Version) -> Response<Body> {
     let answer = call(fixture, parts, peer, version).await;
     let (status, headers) = (answer.status(), answer.headers());
     assert_eq!(headers.get("cache-control").map(HeaderValue::as_bytes), Some(&b"no-store"[..]));
@@ -86,7 +86,7 @@ async fn ask(fixture: &Fixture, parts: &Parts, peer: Peer, version: Version) -> 
 }
 
 /// What must hold of a 200 at an authorization endpoint.
-fn judge(fixture: &Fixture, parts: &Parts, endpoint: &str, answer: &Answer) {
+fn judge(fixture: &Fixture, parts: &Parts, endpoint: &str, answer: &Response<Body>) {
     let identity = IDENTITY.map(|name| {
         let values: Vec<_> = answer.headers().get_all(name).iter().collect();
         assert_eq!(values.len(), 1, "every allow carries every identity header, once: {name}");

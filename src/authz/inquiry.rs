@@ -5,9 +5,49 @@
 //! given twice is refused by the dialect that needs it (A24, W3), and so is a header that an
 //! application may mistake for one of ours because it spells `-` as `_` or `.` (A39, A46).
 
-use hyper::header::{self, HeaderMap};
+use hyper::Version;
+use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
 
 use crate::object::{Malformed, Object};
+
+/// The request line of a sub-request, whoever read it off the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// As written.
+    pub method: &'a str,
+    /// The path, without the query.
+    pub path: &'a str,
+    /// Path and query, as they stand there.
+    pub target: &'a str,
+    /// `:authority`, or the host in an absolute target.
+    pub authority: Option<&'a str>,
+    /// Which HTTP it was sent in.
+    pub version: Version,
+}
+
+impl<'a> Line<'a> {
+    /// The line of a request that hyper read.
+    pub fn of(parts: &'a Parts) -> Line<'a> {
+        Line {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            target: parts.uri.path_and_query().map_or("", |target| target.as_str()),
+            authority: parts.uri.authority().map(|authority| authority.as_str()),
+            version: parts.version,
+        }
+    }
+
+    /// What follows the first `?`.
+    pub fn query(&self) -> Option<&'a str> {
+        self.target.split_once('?').map(|(_, query)| query)
+    }
+}
+
+/// The header fields of a request that hyper read, as [`Facts::read`] takes them.
+pub fn fields(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+}
 
 /// A header field as it came: not at all, once, or more often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,8 +101,34 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// The header fields that some dialect or strategy reads.
-#[derive(Clone, Copy, Debug, Default)]
+/// The values of a field that may be given more than once, in order. One value takes no allocation.
+#[derive(Clone, Debug, Default)]
+pub struct Lines<'a> {
+    first: Option<&'a [u8]>,
+    more: Vec<&'a [u8]>,
+}
+
+impl<'a> Lines<'a> {
+    fn note(&mut self, value: &'a [u8]) {
+        match self.first {
+            None => self.first = Some(value),
+            Some(_) => self.more.push(value),
+        }
+    }
+
+    /// The first value.
+    pub fn first(&self) -> Option<&'a [u8]> {
+        self.first
+    }
+
+    /// All values, in the order in which they came.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &'a [u8]> + Clone {
+        self.first.into_iter().chain(self.more.iter().copied())
+    }
+}
+
+/// The header fields that are read at all.
+#[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "each field is the header of that name")]
 pub struct Facts<'a> {
     pub forwarded_method: Seen<'a>,
@@ -76,31 +142,39 @@ pub struct Facts<'a> {
     pub authorization: Seen<'a>,
     pub proxy_authorization: Seen<'a>,
     pub session_username: Seen<'a>,
+    pub accept: Lines<'a>,
+    pub requested_with: Lines<'a>,
+    pub cookies: Lines<'a>,
+    pub forwarded_for: Lines<'a>,
 }
 
 impl<'a> Facts<'a> {
-    /// Reads the fields of a sub-request.
+    /// Reads the fields of a sub-request, names in any case.
     ///
     /// # Errors
     ///
     /// [`Refusal::Alias`] for a field that reads like one of ours once `_` or `.` is taken for `-`.
-    pub fn read(headers: &'a HeaderMap) -> Result<Facts<'a>, Refusal> {
+    pub fn read(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<Facts<'a>, Refusal> {
         let mut facts = Facts::default();
-        for (name, value) in headers {
-            let value = value.as_bytes();
-            match name.as_str() {
-                "host" => facts.host.note(value),
-                "x-forwarded-method" => facts.forwarded_method.note(value),
-                "x-forwarded-proto" => facts.forwarded_proto.note(value),
-                "x-forwarded-host" => facts.forwarded_host.note(value),
-                "x-forwarded-uri" => facts.forwarded_uri.note(value),
-                "x-original-method" => facts.original_method.note(value),
-                "x-original-url" => facts.original_url.note(value),
-                "x-authelia-url" => facts.portal.note(value),
-                "authorization" => facts.authorization.note(value),
-                "proxy-authorization" => facts.proxy_authorization.note(value),
-                "session-username" => facts.session_username.note(value),
-                other if other.bytes().any(is_odd) && is_alias(other) => return Err(Refusal::Alias),
+        for (name, value) in fields {
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            match name.len() {
+                4 if is("host") => facts.host.note(value),
+                6 if is("cookie") => facts.cookies.note(value),
+                6 if is("accept") => facts.accept.note(value),
+                13 if is("authorization") => facts.authorization.note(value),
+                14 if is("x-original-url") => facts.original_url.note(value),
+                14 if is("x-authelia-url") => facts.portal.note(value),
+                15 if is("x-forwarded-for") => facts.forwarded_for.note(value),
+                15 if is("x-forwarded-uri") => facts.forwarded_uri.note(value),
+                16 if is("x-forwarded-host") => facts.forwarded_host.note(value),
+                16 if is("x-requested-with") => facts.requested_with.note(value),
+                16 if is("session-username") => facts.session_username.note(value),
+                17 if is("x-forwarded-proto") => facts.forwarded_proto.note(value),
+                17 if is("x-original-method") => facts.original_method.note(value),
+                18 if is("x-forwarded-method") => facts.forwarded_method.note(value),
+                19 if is("proxy-authorization") => facts.proxy_authorization.note(value),
+                _ if name.bytes().any(is_odd) && is_alias(name) => return Err(Refusal::Alias),
                 _ => {}
             }
         }
@@ -108,15 +182,15 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Whether a byte of a header's name, in lower case, is more than a letter, a digit or a hyphen.
+/// Whether a byte of a header's name is more than a letter, a digit or a hyphen.
 fn is_odd(byte: u8) -> bool {
-    !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')
+    !matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-')
 }
 
 /// Whether a name with odd bytes is one that an application may take for a forwarded fact or an
 /// identity header: CGI and WSGI make one letter of `-` and `_`, some servers of any other byte too.
 fn is_alias(name: &str) -> bool {
-    let folded = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let folded = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-").to_ascii_lowercase();
     matches!(
         folded.as_str(),
         "remote-user"
@@ -196,16 +270,15 @@ impl From<Malformed> for Refusal {
 /// Whether the one who asks is a browser that shows a page: no script's call, and HTML is accepted.
 ///
 /// HTML is accepted if any item of the first `Accept` is `text/html`, or the first item is `*/*`.
-pub fn wants_page(headers: &HeaderMap) -> bool {
-    if headers.get("x-requested-with").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"XMLHttpRequest")) {
+pub fn wants_page(facts: &Facts<'_>) -> bool {
+    if facts.requested_with.first().is_some_and(|value| value.eq_ignore_ascii_case(b"XMLHttpRequest")) {
         return false;
     }
-    let Some(accept) = headers.get(header::ACCEPT) else { return false };
+    let Some(accept) = facts.accept.first() else { return false };
     let media_type = |item: &[u8]| {
         item.split(|&byte| byte == b';').next().map(<[u8]>::trim_ascii).unwrap_or_default().to_ascii_lowercase()
     };
     accept
-        .as_bytes()
         .split(|&byte| byte == b',')
         .enumerate()
         .any(|(n, item)| matches!((n, media_type(item).as_slice()), (_, b"text/html") | (0, b"*/*")))
@@ -213,27 +286,70 @@ pub fn wants_page(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-
     use super::{Facts, Refusal, Seen, wants_page};
 
-    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in fields {
-            map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
-        }
-        map
+    fn read<'a>(fields: &'a [(&str, &str)]) -> Result<Facts<'a>, Refusal> {
+        Facts::read(fields.iter().map(|(name, value)| (*name, value.as_bytes())))
     }
 
     #[test]
     fn a24_a_fact_given_twice_is_seen_as_such() {
-        let map =
-            headers(&[("X-Forwarded-Host", "a.example.com"), ("X-Forwarded-Host", "b.example.com"), ("Host", "")]);
-        let facts = Facts::read(&map).unwrap();
+        let facts = read(&[("X-Forwarded-Host", "a.example.com"), ("x-forwarded-host", "b.example.com"), ("Host", "")]);
+        let facts = facts.unwrap();
         assert_eq!(facts.forwarded_host.value("x"), Err(Refusal::Repeated("x")));
         assert_eq!(facts.host, Seen::Once(b""));
         assert_eq!(facts.host.required("Host"), Err(Refusal::Missing("Host")));
         assert_eq!(facts.forwarded_uri.value("x"), Ok(None));
+    }
+
+    #[test]
+    fn each_field_is_known_by_its_name_and_by_no_other() {
+        let values = |facts: &Facts<'_>| {
+            let seen = [
+                facts.host,
+                facts.authorization,
+                facts.original_url,
+                facts.portal,
+                facts.forwarded_uri,
+                facts.forwarded_host,
+                facts.session_username,
+                facts.forwarded_proto,
+                facts.original_method,
+                facts.forwarded_method,
+                facts.proxy_authorization,
+            ];
+            let lines = [&facts.cookies, &facts.accept, &facts.forwarded_for, &facts.requested_with];
+            let seen = seen.map(|seen| match seen {
+                Seen::Once(value) => value.to_vec(),
+                Seen::Absent | Seen::Repeated => Vec::new(),
+            });
+            seen.into_iter().chain(lines.map(|lines| lines.iter().collect::<Vec<_>>().concat())).collect::<Vec<_>>()
+        };
+        let names = [
+            "Host",
+            "Authorization",
+            "X-Original-URL",
+            "X-Authelia-URL",
+            "X-Forwarded-URI",
+            "X-Forwarded-Host",
+            "Session-Username",
+            "X-Forwarded-Proto",
+            "X-Original-Method",
+            "X-Forwarded-Method",
+            "Proxy-Authorization",
+            "Cookie",
+            "Accept",
+            "X-Forwarded-For",
+            "X-Requested-With",
+        ];
+        for (n, name) in names.iter().enumerate() {
+            for name in [name.to_string(), name.to_ascii_lowercase(), name.to_ascii_uppercase()] {
+                let found = values(&read(&[(&name, "x")]).unwrap());
+                let expected: Vec<_> =
+                    (0..names.len()).map(|at| if at == n { b"x".to_vec() } else { vec![] }).collect();
+                assert_eq!(found, expected, "{name}");
+            }
+        }
     }
 
     #[test]
@@ -250,10 +366,10 @@ mod tests {
             "x-forwarded.host",
             "x~original!url",
         ] {
-            assert_eq!(Facts::read(&headers(&[(name, "x")])).err(), Some(Refusal::Alias), "{name}");
+            assert_eq!(read(&[(name, "x")]).err(), Some(Refusal::Alias), "{name}");
         }
         for name in ["x_request_id", "remote_office", "my_remote_user"] {
-            assert!(Facts::read(&headers(&[(name, "x")])).is_ok(), "{name}");
+            assert!(read(&[(name, "x")]).is_ok(), "{name}");
         }
     }
 
@@ -274,7 +390,7 @@ mod tests {
             ("only the first line counts",      &[("accept", "application/json"), ("accept", "text/html")],        false),
         ];
         for (because, fields, expected) in table {
-            assert_eq!(wants_page(&headers(fields)), expected, "{because}");
+            assert_eq!(wants_page(&read(fields).unwrap()), expected, "{because}");
         }
     }
 }

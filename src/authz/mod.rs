@@ -21,15 +21,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::header::{self, HeaderMap};
-use hyper::http::request::Parts;
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Request, Response, StatusCode};
 use tracing::{debug, info, warn};
 
-use self::answer::{Answer, Refused};
+use self::answer::{Answer, Body, Refused};
 use self::credentials::Shown;
 use self::dialect::SubRequest;
-use self::inquiry::{Facts, Inquiry, Refusal};
+use self::inquiry::{Facts, Inquiry, Line, Refusal};
 use self::settings::{Endpoint, Implementation, Strategy, StrategyKind};
 use crate::clock::UnixTime;
 use crate::identity::Refresh;
@@ -85,9 +83,8 @@ struct Route {
 #[derive(Clone, Copy)]
 struct Evidence<'a> {
     facts: &'a Facts<'a>,
-    headers: &'a HeaderMap,
-    /// The sub-request's own address, in whose query the older endpoint finds a setting.
-    uri: &'a Uri,
+    /// The query of the sub-request's own line, in which the older endpoint finds a setting.
+    query: Option<&'a str>,
     /// Where the request really came from.
     address: Option<IpAddr>,
 }
@@ -95,13 +92,15 @@ struct Evidence<'a> {
 /// What an endpoint made of a request, and for which reason.
 struct Judged {
     ruling: Ruling,
+    /// Who asks.
+    known: Known,
     by: DecidedBy,
     /// The header strategy whose credentials were good, if one was.
     spent: Option<StrategyKind>,
 }
 
 enum Ruling {
-    Allow(Permit, Option<Identity>),
+    Allow(Permit),
     SignIn { status: StatusCode, location: String, empty: bool },
     Unauthorized,
     AskForBasic { proxy: bool },
@@ -112,6 +111,7 @@ enum Ruling {
 }
 
 /// What the credentials of a request amount to.
+#[derive(Debug)]
 enum Known {
     Nobody,
     Session(Found),
@@ -163,21 +163,37 @@ impl Gate {
         }
     }
 
-    /// Answers one request. Infallible: the proxy always gets an answer, never a yes by accident.
+    /// Answers one request that hyper read. Infallible: the proxy always gets an answer, never a yes by accident.
     ///
     /// The body is not looked at, whatever its length is said to be (A61, A63).
-    pub async fn call<B>(&self, request: Request<B>, peer: Peer, secure: bool) -> Answer {
-        let started = Instant::now();
+    pub async fn call<B>(&self, request: Request<B>, peer: Peer, secure: bool) -> Response<Body> {
         let (parts, _body) = request.into_parts();
-        let path = self.below_base(parts.uri.path());
-        let Some((index, route, rest)) = self.route(path) else { return self.elsewhere(path, &parts) };
-        if !route.implementation.takes_sub_paths() && !matches!(parts.method, Method::GET | Method::HEAD) {
-            return answer::refuse(Refused::WrongMethod("GET, HEAD"));
+        let line = Line::of(&parts);
+        match self.decide(line, inquiry::fields(&parts.headers), peer, secure).await {
+            Some(answer) => answer.into_response(),
+            None => self.elsewhere(line),
         }
-        let judged = self.ask(route, &parts, rest, peer, secure).await.unwrap_or_else(Judged::refuse);
-        let (outcome, answer) = self.write(route, judged.ruling, peer);
+    }
+
+    /// Answers a request at one of the endpoints, whoever read it; `None` for any other path.
+    ///
+    /// `fields` are names, in any case, and values.
+    pub async fn decide<'a>(
+        &self,
+        line: Line<'a>,
+        fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+        peer: Peer,
+        secure: bool,
+    ) -> Option<Answer> {
+        let started = Instant::now();
+        let (index, route, rest) = self.route(self.below_base(line.path))?;
+        if !route.implementation.takes_sub_paths() && !matches!(line.method, "GET" | "HEAD") {
+            return Some(Answer::Other(answer::refuse(Refused::WrongMethod("GET, HEAD"))));
+        }
+        let judged = self.ask(route, line, fields, rest, peer, secure).await.unwrap_or_else(Judged::refuse);
+        let (outcome, answer) = self.write(route, judged.ruling, judged.known, peer);
         self.metrics.decided(index, outcome, judged.by, started.elapsed());
-        answer
+        Some(answer)
     }
 
     fn below_base<'a>(&self, path: &'a str) -> &'a str {
@@ -197,43 +213,48 @@ impl Gate {
     }
 
     /// Answers what is no endpoint: health, and a path with one slash too many.
-    fn elsewhere(&self, path: &str, parts: &Parts) -> Answer {
+    fn elsewhere(&self, line: Line<'_>) -> Response<Body> {
+        let path = self.below_base(line.path);
         if path == "/api/health" {
-            return match parts.method {
-                Method::GET | Method::HEAD => answer::health(),
+            return match line.method {
+                "GET" | "HEAD" => answer::health(),
                 _ => answer::refuse(Refused::WrongMethod("GET, HEAD")),
             };
         }
         match path.strip_suffix('/') {
             Some(shorter) if self.endpoints.iter().any(|route| route.path == shorter) => {
-                let permanent = if parts.method == Method::GET {
-                    StatusCode::MOVED_PERMANENTLY
-                } else {
-                    StatusCode::PERMANENT_REDIRECT
-                };
-                let query = parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
+                let permanent =
+                    if line.method == "GET" { StatusCode::MOVED_PERMANENTLY } else { StatusCode::PERMANENT_REDIRECT };
+                let query = line.query().map_or_else(String::new, |query| format!("?{query}"));
                 let location = format!("{}{shorter}{query}", self.base_path);
-                answer::redirect(permanent, &location, parts.method == Method::HEAD)
+                answer::redirect(permanent, &location, line.method == "HEAD")
             }
             Some(_) | None => answer::refuse(Refused::NotFound),
         }
     }
 
     /// Reads a sub-request over HTTP in its endpoint's dialect, and judges it.
-    async fn ask(&self, route: &Route, parts: &Parts, rest: &str, peer: Peer, secure: bool) -> Result<Judged, Refusal> {
+    async fn ask<'a>(
+        &self,
+        route: &Route,
+        line: Line<'a>,
+        fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+        rest: &'a str,
+        peer: Peer,
+        secure: bool,
+    ) -> Result<Judged, Refusal> {
         if !self.trusted_proxies.trusts(peer) {
             return Err(Refusal::Untrusted);
         }
-        let facts = Facts::read(&parts.headers)?;
-        let inquiry = dialect::read(route.implementation, SubRequest { parts, facts: &facts, rest, secure })?;
-        let address = self.client_address(peer, &parts.headers);
-        let evidence = Evidence { facts: &facts, headers: &parts.headers, uri: &parts.uri, address };
+        let facts = Facts::read(fields)?;
+        let inquiry = dialect::read(route.implementation, SubRequest { line, facts: &facts, rest, secure })?;
+        let address = self.client_address(peer, &facts);
+        let evidence = Evidence { facts: &facts, query: line.query(), address };
         self.judge(route, &inquiry, evidence, peer).await
     }
 
-    fn client_address(&self, peer: Peer, headers: &HeaderMap) -> Option<IpAddr> {
-        let forwarded_for = headers.get_all("x-forwarded-for").iter().map(|value| value.as_bytes());
-        self.trusted_proxies.client_address(peer, forwarded_for)
+    fn client_address(&self, peer: Peer, facts: &Facts<'_>) -> Option<IpAddr> {
+        self.trusted_proxies.client_address(peer, facts.forwarded_for.iter())
     }
 
     /// Looks up and decides, whatever the dialect.
@@ -259,10 +280,11 @@ impl Gate {
             Known::Basic(identity) => identity.subject(address, AssuranceLevel::OneFactor),
         };
         let verdict = self.policy.decide(&subject, object);
-        let ruling = rule(verdict, &subject, &credentials, || sign_in(object, portal.as_deref(), evidence.headers));
+        let ruling = rule(verdict, &subject, &credentials, || sign_in(object, portal.as_deref(), evidence.facts));
         log_ruling(&ruling, verdict, &subject, object, peer);
-        let spent = credentials.owner.filter(|_| matches!(credentials.known, Known::Basic(_)));
-        Ok(Judged { ruling, by: verdict.rule.map_or(DecidedBy::Default, DecidedBy::Rule), spent })
+        let Credentials { known, owner, .. } = credentials;
+        let spent = owner.filter(|_| matches!(known, Known::Basic(_)));
+        Ok(Judged { ruling, known, by: verdict.rule.map_or(DecidedBy::Default, DecidedBy::Rule), spent })
     }
 
     /// Where people sign in for this request; the legacy dialect knows only what it is told.
@@ -329,12 +351,11 @@ impl Gate {
     }
 
     async fn session(&self, evidence: &Evidence<'_>, site: &Site, now: UnixTime) -> Result<Known, Failure> {
-        let headers = evidence.headers;
-        if !headers.contains_key(header::COOKIE) {
+        let cookies = &evidence.facts.cookies;
+        if cookies.first().is_none() {
             return Ok(Known::Nobody);
         }
-        let cookies = headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes());
-        let found = match self.sessions.find(site, cookies, now).await {
+        let found = match self.sessions.find(site, cookies.iter(), now).await {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(Known::Nobody),
             Err(error) => {
@@ -396,11 +417,10 @@ impl Gate {
     }
 
     /// Writes the answer that a ruling means in the endpoint's dialect.
-    fn write(&self, route: &Route, ruling: Ruling, peer: Peer) -> (Outcome, Answer) {
-        let legacy = route.implementation == Implementation::Legacy;
-        match ruling {
-            Ruling::Allow(permit, identity) => {
-                (Outcome::Allow, answer::allow(permit, route.implementation, identity.as_ref()))
+    fn write(&self, route: &Route, ruling: Ruling, known: Known, peer: Peer) -> (Outcome, Answer) {
+        let (outcome, answer) = match ruling {
+            Ruling::Allow(permit) => {
+                return (Outcome::Allow, Answer::Allow(answer::allow(permit, route.implementation, known)));
             }
             Ruling::SignIn { status, location, empty } => {
                 let status = match route.implementation {
@@ -410,7 +430,10 @@ impl Gate {
                 (Outcome::Challenge, answer::redirect(status, &location, empty))
             }
             Ruling::Unauthorized => (Outcome::Challenge, answer::refuse(Refused::Unauthorized)),
-            Ruling::AskForBasic { proxy } => (Outcome::Challenge, answer::ask_for_basic(proxy && !legacy)),
+            Ruling::AskForBasic { proxy } => {
+                let proxy = proxy && route.implementation != Implementation::Legacy;
+                (Outcome::Challenge, answer::ask_for_basic(proxy))
+            }
             Ruling::Forbid => (Outcome::Forbid, answer::refuse(Refused::Forbidden)),
             Ruling::Busy => (Outcome::Unavailable, answer::refuse(Refused::Busy)),
             Ruling::Unavailable => (Outcome::Unavailable, answer::refuse(Refused::Unavailable)),
@@ -418,18 +441,19 @@ impl Gate {
                 info!(endpoint = %route.path, %peer, reason = %refusal.explain(), "refused");
                 let status = match refusal {
                     Refusal::Untrusted => Refused::Forbidden,
-                    _ if legacy => Refused::Unauthorized,
+                    _ if route.implementation == Implementation::Legacy => Refused::Unauthorized,
                     _ => Refused::BadRequest,
                 };
                 (Outcome::Refuse, answer::refuse(status))
             }
-        }
+        };
+        (outcome, Answer::Other(answer))
     }
 }
 
 impl Judged {
     fn refuse(refusal: Refusal) -> Judged {
-        Judged { ruling: Ruling::Refuse(refusal), by: DecidedBy::Nothing, spent: None }
+        Judged { ruling: Ruling::Refuse(refusal), known: Known::Nobody, by: DecidedBy::Nothing, spent: None }
     }
 }
 
@@ -462,7 +486,7 @@ fn rule(
         }
     }
     match verdict.decision(subject.level) {
-        Decision::Allow(permit) => Ruling::Allow(permit, credentials.known.identity()),
+        Decision::Allow(permit) => Ruling::Allow(permit),
         Decision::Challenge { .. } if owned_by_header => Ruling::AskForBasic { proxy },
         Decision::Challenge { .. } => sign_in(),
         Decision::Forbid => Ruling::Forbid,
@@ -470,11 +494,11 @@ fn rule(
 }
 
 impl Known {
-    fn identity(&self) -> Option<Identity> {
+    fn identity(&self) -> Option<&Identity> {
         match self {
             Known::Nobody => None,
-            Known::Session(found) => Some(found.identity.clone()),
-            Known::Basic(identity) => Some(identity.clone()),
+            Known::Session(found) => Some(&found.identity),
+            Known::Basic(identity) => Some(identity),
         }
     }
 }
@@ -482,7 +506,7 @@ impl Known {
 /// What the header that a strategy reads shows.
 fn shown(kind: StrategyKind, strategy: &Strategy, evidence: &Evidence<'_>) -> Shown {
     let facts = evidence.facts;
-    let legacy_authorization = || dialect::query_value(evidence.uri, "auth").as_deref() == Some("basic");
+    let legacy_authorization = || dialect::query_value(evidence.query, "auth").as_deref() == Some("basic");
     let value = match kind {
         StrategyKind::HeaderAuthorization => facts.authorization.value("Authorization"),
         StrategyKind::HeaderLegacy if legacy_authorization() => {
@@ -514,9 +538,9 @@ fn is_for(facts: &Facts<'_>, found: &Found) -> bool {
 }
 
 /// How a person is sent to sign in, with the way back; 401 for whoever can't be shown a page.
-fn sign_in(object: &Object<'_>, portal: Option<&PortalUrl>, headers: &HeaderMap) -> Ruling {
+fn sign_in(object: &Object<'_>, portal: Option<&PortalUrl>, facts: &Facts<'_>) -> Ruling {
     let Some(portal) = portal else { return Ruling::Unauthorized };
-    let status = match (inquiry::wants_page(headers), object.method()) {
+    let status = match (inquiry::wants_page(facts), object.method()) {
         (false, _) => StatusCode::UNAUTHORIZED,
         (true, "GET" | "HEAD" | "OPTIONS") => StatusCode::FOUND,
         (true, _) => StatusCode::SEE_OTHER,
@@ -548,7 +572,7 @@ fn log_ruling(ruling: &Ruling, verdict: Verdict, subject: &Subject<'_>, object: 
     let user = || subject.username.unwrap_or_default().to_owned();
     let address = || subject.address.map(|address| address.to_string()).unwrap_or_default();
     match ruling {
-        Ruling::Allow(..) => {}
+        Ruling::Allow(_) => {}
         Ruling::Forbid => {
             info!(host = object.host(), path = ?path(), method = object.method(), user = ?user(), client = %address(), rule = %rule(), "forbidden by the rules");
         }

@@ -262,6 +262,16 @@ fn query_term(field: &Field<'_>, faults: &mut Faults) -> Option<QueryTerm> {
 impl Access<'_> {
     /// What is allowed and yet likely not meant.
     pub fn lints(&self, faults: &mut Faults) {
+        // Somebody meant to say who or what, and a rule that says nothing is about everybody and everything.
+        for rule in &self.rules {
+            for key in ["subject", "networks", "resources", "methods", "query"] {
+                if let Some(place) = rule.blank(key) {
+                    let fault = Fault::new(format!("`{key}` is empty, so this rule applies whatever that is"))
+                        .help("Fill it, or take it out.");
+                    faults.push(Diagnostic::new(Severity::Strict, &place, fault));
+                }
+            }
+        }
         for lint in self.policy.lints() {
             let Some(rule) = self.rules.get(lint.rule) else { continue };
             let field = rule.field(lint.criterion.as_str());

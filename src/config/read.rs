@@ -62,6 +62,18 @@ impl<'t> Section<'t> {
         Some(Field { name, node: &entry.node, key: entry.place.clone() })
     }
 
+    /// Where `key` stands, if it is written and holds nothing: no value, empty text or an empty list.
+    pub fn blank(&self, key: &str) -> Option<Place> {
+        let entry = self.node?.entry(key)?;
+        let is_blank = match &entry.node.value {
+            Value::Null => true,
+            Value::Text(text) => text.is_empty(),
+            Value::List(items) => items.is_empty(),
+            Value::Bool(_) | Value::Number(_) | Value::Untyped(_) | Value::Map(_) => false,
+        };
+        is_blank.then(|| entry.place.clone())
+    }
+
     /// Every key there is, for a section whose keys are names.
     pub fn fields(&self) -> Vec<Field<'t>> {
         match self.node.map(|node| &node.value) {

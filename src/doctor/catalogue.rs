@@ -178,7 +178,7 @@ pub const FACTS_MISSING: Check = Check {
         traefik: "address: \"http://127.0.0.1:9091/api/authz/forward-auth\"   # Traefik speaks this dialect and no other",
         caddy: "uri /api/authz/forward-auth?   # Caddy speaks this dialect and no other",
         envoy: "headers_to_add: [{key: X-Forwarded-Proto, value: \"%REQ(:SCHEME)%\"}]\npath_prefix: /api/authz/ext-authz/",
-        haproxy: "http-request set-header X-Forwarded-Proto https\nhttp-request set-header X-Forwarded-Host %[req.hdr(host)]\nhttp-request set-header X-Forwarded-URI %[pathq]\nhttp-request set-header X-Forwarded-Method %[method]",
+        haproxy: "http-request set-header X-Forwarded-Proto https\nhttp-request set-header X-Forwarded-Host %[req.fhdr(host)]\nhttp-request set-header X-Forwarded-URI %[pathq]\nhttp-request set-header X-Forwarded-Method %[method]",
     },
 };
 

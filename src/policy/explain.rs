@@ -81,7 +81,7 @@ pub(super) fn explain(matcher: &Matcher, subject: &Subject<'_>, object: &Object<
     }
     if unclear {
         notes.push(
-            "A parameter is repeated or garbled, so applications may differ on a query condition: the strictest answer stands."
+            "A parameter is repeated or garbled, or stands behind an encoded `?`, so applications may differ on a query condition: the strictest answer stands."
                 .to_owned(),
         );
     }
@@ -139,7 +139,7 @@ fn miss(rule: &Rule, subject: &Subject<'_>, object: &Object<'_>, resource: &str)
             format!("{} is not {}", describe(subject), list(groups.iter().map(String::as_str))),
         );
     }
-    let fit = rule.fit_query(object);
+    let fit = rule.fit_query(object, resource);
     if fit == Fit::Match {
         return None;
     }

@@ -51,7 +51,7 @@ impl Reference {
                 let fits = fits_host(rule, expressions, subject, object.host())
                     && fits_resource(expressions, subject, resource)
                     && fits_subject(rule, subject, object);
-                let outcomes = if fits { query_outcomes(rule, object) } else { vec![false] };
+                let outcomes = if fits { query_outcomes(rule, object, resource) } else { vec![false] };
                 if outcomes.contains(&true) {
                     let subject_rule = asks_for_subject(rule, expressions);
                     possible.push(Verdict {
@@ -159,12 +159,23 @@ fn fits_subject(rule: &Rule, subject: &Subject<'_>, object: &Object<'_>) -> bool
 }
 
 /// What the query criterion may come to: one answer where it is clear, both where it is not.
-fn query_outcomes(rule: &Rule, object: &Object<'_>) -> Vec<bool> {
+fn query_outcomes(rule: &Rule, object: &Object<'_>, resource: &str) -> Vec<bool> {
+    // The query as sent, and what an application finds behind the first `?` of this reading.
+    let read = resource.split_once('?').map_or("", |(_, query)| query);
+    let mut outcomes = outcomes_of(rule, object.query().unwrap_or_default());
+    for outcome in outcomes_of(rule, read) {
+        if !outcomes.contains(&outcome) {
+            outcomes.push(outcome);
+        }
+    }
+    outcomes
+}
+
+fn outcomes_of(rule: &Rule, query: &str) -> Vec<bool> {
     let groups = &rule.criteria().query;
     if groups.is_empty() {
         return vec![true];
     }
-    let query = object.query().unwrap_or_default();
     let all = |terms: &Vec<QueryTerm>, wanted: bool| {
         terms.iter().all(|term| {
             if wanted { term_outcomes(term, query).contains(&true) } else { term_outcomes(term, query) == [true] }

@@ -369,6 +369,34 @@ fn a17_a_target_starts_with_a_slash() {
 }
 
 #[test]
+fn a10_a_query_behind_an_encoded_question_mark_slips_past_nothing() {
+    let both = Both::new(
+        "one_factor",
+        &[
+            "deny d.example.com query=admin:present",
+            "bypass d.example.com",
+            "bypass e.example.com query=level:equal:1",
+            "bypass a.example.com query=admin:absent",
+        ],
+    );
+    #[rustfmt::skip]
+    let table = [
+        // because                              url                                         required
+        ("as it is sent",                       "https://d.example.com/x?admin=1",          "deny"),
+        ("decoded once",                        "https://d.example.com/x%3fadmin=1",        "deny"),
+        ("decoded twice",                       "https://d.example.com/x%253Fadmin=1",      "deny"),
+        ("in front of the one that is sent",    "https://d.example.com/x%3fadmin=1&y=?z=1", "deny"),
+        ("behind it, it is a value",            "https://d.example.com/x?y=%3fadmin=1",     "bypass"),
+        ("it opens nothing",                    "https://e.example.com/x%3flevel=1",        "one_factor"),
+        ("nor does it hide",                    "https://a.example.com/x%3fadmin=1?y=1",    "one_factor"),
+        ("elsewhere it is harmless",            "https://a.example.com/x%3fy=1",            "bypass"),
+    ];
+    for (because, url, required) in table {
+        assert_eq!(both.get(url), required, "{because}: {url}");
+    }
+}
+
+#[test]
 fn w18_garbled_and_repeated_parameters_slip_past_nothing() {
     let both = Both::new(
         "one_factor",

@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error};
 
 use super::deadline::{Deadline, Timed};
+use super::express::{self, Outcome};
 use super::listener::{ConnectionLimits, Handler, Slot};
 use super::request_line::RequestLines;
 use crate::peer::Peer;
@@ -46,7 +47,7 @@ pub(super) struct Connection<H> {
     pub peer: Peer,
     pub limits: Arc<ConnectionLimits>,
     pub deadline: Arc<Deadline>,
-    pub slot: Slot,
+    pub slot: Option<Slot>,
     pub watcher: Watcher,
     pub stop: watch::Receiver<bool>,
 }
@@ -61,7 +62,9 @@ impl<H: Handler> Connection<H> {
             Ok(stream) => {
                 if stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty()) {
                     self.peer = self.peer.certified();
-                    self.slot.vouched();
+                    if let Some(slot) = &mut self.slot {
+                        slot.vouched();
+                    }
                 }
                 self.serve(stream, true).await;
             }
@@ -88,6 +91,13 @@ impl<H: Handler> Connection<H> {
             Ok(None) => return, // closed before anything was asked
             Err(error) => return debug!(peer = %self.peer, %error, "the connection broke"),
         };
+        if H::TAKES_PLAIN && matches!(speaks, Speaks::Http1) {
+            read = match express::serve(&mut self, &mut stream, read, secure).await {
+                Ok(Outcome::Hyper(read)) => read,
+                Ok(Outcome::Over) => return,
+                Err(error) => return debug!(peer = %self.peer, %error, "the connection broke"),
+            };
+        }
         let mut lines = match speaks {
             Speaks::Http1 => Some(RequestLines::default()),
             Speaks::Http2 => None, // `:path` is compressed: nothing to see here
@@ -157,24 +167,34 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// What the handler answers, or 500 if it panics: a fault of ours in one request ends neither the
-/// connection nor the process, and lets nobody through.
+/// What the handler answers, or 500 if it panics.
 async fn answer<H: Handler>(
     handler: &H,
     request: Request<Incoming>,
     peer: Peer,
     secure: bool,
 ) -> Response<Either<H::Body, Full<Bytes>>> {
-    let mut answer = pin!(handler.call(request, peer, secure));
-    // A handler that panicked is not asked again, so nothing half changed of its own is seen.
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(|answer| answer.map(Either::Left)),
-        Err(_) => {
-            error!(%peer, "a request could not be answered because of a fault in this program");
+    match caught(peer, handler.call(request, peer, secure)).await {
+        Some(answer) => answer.map(Either::Left),
+        None => {
             let body = Full::new(Bytes::from_static(b"500 Internal Server Error"));
             let mut answer = Response::new(Either::Right(body));
             *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            Poll::Ready(answer)
+            answer
+        }
+    }
+}
+
+/// What a handler's `work` comes to, or `None` if it panics: a fault of ours in one request ends neither the
+/// connection nor the process, and lets nobody through.
+pub(super) async fn caught<T>(peer: Peer, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    // A handler that panicked is not asked again, so nothing half changed of its own is seen.
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => {
+            error!(%peer, "a request could not be answered because of a fault in this program");
+            Poll::Ready(None)
         }
     })
     .await
@@ -219,30 +239,50 @@ mod tests {
     use crate::config::Address;
     use crate::peer::{Peer, TrustedProxies};
     use crate::server::deadline::Patience;
+    use crate::server::express::Plain;
     use crate::server::listener::{Bound, ConnectionLimits, Counts, Handler};
     use crate::telemetry::metrics::{Listener, Metrics};
 
     /// Panics when it is asked for `/panic`, at once or after it has waited.
     #[derive(Clone)]
-    struct Faulty;
+    struct Faulty<const PLAIN: bool>;
 
-    impl Handler for Faulty {
-        type Body = Full<Bytes>;
-
-        async fn call(&self, request: Request<Incoming>, _peer: Peer, _secure: bool) -> Response<Full<Bytes>> {
-            match request.uri().path() {
+    impl<const PLAIN: bool> Faulty<PLAIN> {
+        async fn body(&self, path: &str) -> &'static [u8] {
+            match path {
                 "/panic" => panic!("on purpose"),
                 "/panic/later" => {
                     tokio::task::yield_now().await;
                     panic!("on purpose, later")
                 }
-                _ => Response::new(Full::new(Bytes::from_static(b"fine"))),
+                _ => b"fine",
             }
+        }
+    }
+
+    impl<const PLAIN: bool> Handler for Faulty<PLAIN> {
+        type Body = Full<Bytes>;
+
+        const TAKES_PLAIN: bool = PLAIN;
+
+        async fn call(&self, request: Request<Incoming>, _peer: Peer, _secure: bool) -> Response<Full<Bytes>> {
+            Response::new(Full::new(Bytes::from_static(self.body(request.uri().path()).await)))
+        }
+
+        async fn plain(&self, request: &Plain<'_>, _peer: Peer, _secure: bool, out: &mut Vec<u8>) -> bool {
+            out.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n");
+            out.extend_from_slice(self.body(request.target).await);
+            true
         }
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a102_a_fault_of_ours_is_a_500_and_the_end_of_nothing() {
+        a_fault_is_a_500(Faulty::<false>).await;
+        a_fault_is_a_500(Faulty::<true>).await;
+    }
+
+    async fn a_fault_is_a_500(handler: impl Handler) {
         let metrics = Metrics::new([], 0).unwrap();
         let counts = Counts {
             open: metrics.connections(Listener::Gate),
@@ -261,7 +301,7 @@ mod tests {
         let bound = Bound::bind(&address, None, limits, counts.clone()).await.unwrap();
         let address = bound.address().to_owned();
         let (_stop, stopping) = tokio::sync::watch::channel(false);
-        tokio::spawn(bound.run(Faulty, stopping));
+        tokio::spawn(bound.run(handler, stopping));
 
         let mut stream = TcpStream::connect(&address).await.unwrap();
         for (path, expected) in [("/panic", "500"), ("/", "200"), ("/panic/later", "500"), ("/", "200")] {

@@ -145,13 +145,15 @@ impl Deadline {
         OpenStream { connection: Arc::clone(self), is_answered: false }
     }
 
-    fn heard(&self) {
+    /// Bytes came.
+    pub fn heard(&self) {
         if self.state.load(Relaxed) == IDLE {
             self.begin_head();
         }
     }
 
-    fn flushed(&self) {
+    /// The peer's side has taken all that there was to send.
+    pub fn flushed(&self) {
         if self.state.load(Relaxed) == ANSWER {
             self.set(IDLE, self.patience.idle);
         }

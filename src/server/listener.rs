@@ -18,6 +18,7 @@ use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 use hyper_util::server::graceful::GracefulShutdown;
 use prometheus::{IntCounter, IntGauge};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
@@ -27,6 +28,7 @@ use tracing::{debug, warn};
 
 use super::connection::Connection;
 use super::deadline::{Clock, Deadline, Patience};
+use super::express::Plain;
 use super::tls::Certificates;
 use crate::config::Address;
 use crate::peer::{Peer, TrustedProxies};
@@ -36,6 +38,9 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// What an answer's body is.
     type Body: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static;
 
+    /// Whether [`plain`](Handler::plain) takes anything.
+    const TAKES_PLAIN: bool = false;
+
     /// Answers one request that came from `peer`; `secure` tells whether it came over TLS.
     fn call(
         &self,
@@ -43,6 +48,18 @@ pub trait Handler: Clone + Send + Sync + 'static {
         peer: Peer,
         secure: bool,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Writes the answer to a plain request to `out`, whole, for a connection that stays open; false, and nothing is
+    /// written, where [`call`](Handler::call) is to answer it. The two answer alike.
+    fn plain(
+        &self,
+        _request: &Plain<'_>,
+        _peer: Peer,
+        _secure: bool,
+        _out: &mut Vec<u8>,
+    ) -> impl Future<Output = bool> + Send {
+        std::future::ready(false)
+    }
 }
 
 /// What one listener bears.
@@ -186,7 +203,7 @@ impl Bound {
                 peer,
                 limits: Arc::clone(&self.limits),
                 deadline: Arc::clone(&deadline),
-                slot: Slot::new(seat, &seats, &self.counts),
+                slot: Some(Slot::new(seat, &seats, &self.counts)),
                 watcher: graceful.watcher(),
                 stop: stop.clone(),
             };
@@ -210,6 +227,21 @@ impl Bound {
             }
         }
     }
+}
+
+/// Serves a stream that no listener accepted, without TLS and without a place in any count, until it is closed.
+///
+/// For tests and fuzzing, which bring a stream of their own.
+pub async fn serve<H, S>(handler: H, peer: Peer, limits: ConnectionLimits, stream: S)
+where
+    H: Handler,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let deadline = Deadline::new(Clock::start(), limits.patience);
+    let (_goes_on, stop) = watch::channel(false);
+    let graceful = GracefulShutdown::new();
+    let (limits, watcher) = (Arc::new(limits), graceful.watcher());
+    Connection { handler, peer, limits, deadline, slot: None, watcher, stop }.serve(stream, false).await;
 }
 
 /// Whether accepting failed because of this one connection (`accept(2)` on Linux passes on what happened

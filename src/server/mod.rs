@@ -6,6 +6,7 @@
 
 mod connection;
 pub mod deadline;
+pub mod express;
 pub mod listener;
 mod request_line;
 pub mod tls;
@@ -27,8 +28,10 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::deadline::Patience;
+use self::express::Plain;
 use self::listener::{Bound, ConnectionLimits, Counts, Handler};
 use self::tls::Certificates;
+use crate::authz::inquiry::Line;
 use crate::authz::{self, Gate};
 use crate::clock::UnixTime;
 use crate::config::{self, Address, Settings};
@@ -305,6 +308,17 @@ impl Handler for Arc<Gate> {
             }
             answer
         }
+    }
+
+    const TAKES_PLAIN: bool = true;
+
+    async fn plain(&self, request: &Plain<'_>, peer: Peer, secure: bool, out: &mut Vec<u8>) -> bool {
+        let (path, _) = request.target.split_once('?').unwrap_or((request.target, ""));
+        let line =
+            Line { method: request.method, path, target: request.target, authority: None, version: Version::HTTP_11 };
+        let Some(answer) = self.decide(line, request.fields(), peer, secure).await else { return false };
+        express::with_date(|date| answer.write(request.method == "HEAD", date, out));
+        true
     }
 }
 

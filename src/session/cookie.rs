@@ -99,24 +99,19 @@ impl Candidates {
     /// `sid` (A76). Values that no id could have are passed over; of too many that could, none is taken.
     pub(super) fn read<'c>(headers: impl Iterator<Item = &'c [u8]>, name: &str) -> Candidates {
         let mut found = Candidates::default();
-        for header in headers {
-            let mut rest = header;
-            loop {
-                let (pair, after) = match memchr(b';', rest) {
-                    Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..)),
-                    None => (rest, None),
-                };
-                if let Some(id) = value_of(pair, name).and_then(SessionId::parse)
-                    && !found.add(id)
-                {
-                    return Candidates::default();
-                }
-                match after {
-                    Some(after) => rest = after,
-                    None => break,
-                }
+        let mut fits = true;
+        each_id(headers, name, |id| fits = fits && found.add(id));
+        if fits { found } else { Candidates::default() }
+    }
+
+    /// All of them, however many there are: for ending what they stand for.
+    pub(super) fn read_all<'c>(headers: impl Iterator<Item = &'c [u8]>, name: &str) -> Vec<SessionId> {
+        let mut found: Vec<SessionId> = Vec::new();
+        each_id(headers, name, |id| {
+            if !found.iter().any(|known| known.0 == id.0) {
+                found.push(id);
             }
-        }
+        });
         found
     }
 
@@ -138,6 +133,26 @@ impl Candidates {
     /// The ids, in the order in which they came.
     pub(super) fn iter(&self) -> impl Iterator<Item = &SessionId> {
         self.ids.iter().flatten()
+    }
+}
+
+/// Calls `see` with every value of the cookie called `name` that could be an id.
+fn each_id<'c>(headers: impl Iterator<Item = &'c [u8]>, name: &str, mut see: impl FnMut(SessionId)) {
+    for header in headers {
+        let mut rest = header;
+        loop {
+            let (pair, after) = match memchr(b';', rest) {
+                Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..)),
+                None => (rest, None),
+            };
+            if let Some(id) = value_of(pair, name).and_then(SessionId::parse) {
+                see(id);
+            }
+            match after {
+                Some(after) => rest = after,
+                None => break,
+            }
+        }
     }
 }
 

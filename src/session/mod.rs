@@ -136,7 +136,8 @@ impl Sessions {
     ///
     /// `cookies` are the values of all `Cookie` headers, in order. Of several cookies with our name the first that
     /// stands for a session is used (W13), unless two stand for different people or there are more than four: then
-    /// somebody planted one, and nobody is believed (A73). A session that was made for another site ends.
+    /// somebody planted one, and nobody is believed (A73). A session that was made for another site ends,
+    /// but for one whose domain this site lies below.
     ///
     /// # Errors
     ///
@@ -185,7 +186,7 @@ impl Sessions {
         Ok(SetCookie::set(site, &id, expires))
     }
 
-    /// Signs a person out: every session that the request shows ends, be there one or several (A73). Answers with the
+    /// Signs a person out: every session that the request shows ends, be there one or many (A73). Answers with the
     /// cookie that takes theirs away, whether or not there was a session.
     ///
     /// # Errors
@@ -196,7 +197,7 @@ impl Sessions {
         site: &Site,
         cookies: impl Iterator<Item = &'c [u8]>,
     ) -> Result<SetCookie, StoreUnavailable> {
-        for id in Candidates::read(cookies, &site.cookie_name).iter() {
+        for id in &Candidates::read_all(cookies, &site.cookie_name) {
             self.count(self.kept.remove(&id.key()).await)?;
         }
         Ok(SetCookie::expire(site))
@@ -281,6 +282,10 @@ impl Sessions {
         let Some(session) = self.count(self.kept.load(&key).await)? else { return Ok(None) };
         let found = Found { key, session };
         if found.domain != site.domain {
+            if found.domain.covers(site.domain.as_str()) {
+                // Browsers send the cookie of a domain to all that lies below it, another cookie domain too.
+                return Ok(None);
+            }
             tracing::warn!(
                 made_for = %found.domain,
                 shown_at = %site.domain,

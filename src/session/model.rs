@@ -67,8 +67,8 @@ impl Factors {
 ///
 /// It ends at [`Session::expires`], whatever happens, or earlier when nobody used it for the site's inactivity.
 #[derive(Debug)]
+#[repr(C)] // in this order: what every decision reads stands first, in two cache lines
 pub struct Session {
-    // What every decision reads stands first.
     /// The absolute end.
     pub expires: UnixTime,
     last_active: AtomicU64,
@@ -77,10 +77,10 @@ pub struct Session {
     pub factors: Factors,
     /// Whether the person asked to be remembered: longer life, no inactivity.
     pub remember: bool,
-    /// Who signed in.
-    pub identity: Identity,
     /// The cookie domain that it was made for, and the only one it is good for.
     pub domain: CookieDomain,
+    /// Who signed in.
+    pub identity: Identity,
     /// When the person signed in.
     pub created: UnixTime,
     /// When the first factor was last shown.

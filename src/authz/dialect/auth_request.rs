@@ -7,5 +7,5 @@ use crate::object::Object;
 pub(super) fn read(request: SubRequest<'_>) -> Result<Inquiry<'_>, Refusal> {
     let method = request.facts.original_method.required("X-Original-Method")?;
     let url = request.facts.original_url.required("X-Original-URL")?;
-    Ok(Inquiry { object: Object::from_url(method, url)?, portal: query_value(&request.parts.uri, "authelia_url") })
+    Ok(Inquiry { object: Object::from_url(method, url)?, portal: query_value(request.line.query(), "authelia_url") })
 }

@@ -8,25 +8,19 @@ use crate::authz::inquiry::{Inquiry, Refusal};
 use crate::object::Object;
 
 pub(super) fn read(request: SubRequest<'_>) -> Result<Inquiry<'_>, Refusal> {
-    let uri = &request.parts.uri;
-    // `rest` is a part of the request line, so what follows it there is the query.
+    let line = request.line;
+    // `rest` is a part of the path, so what follows it in the target is the query.
     let after_prefix = match request.rest.strip_prefix('/') {
         Some(path) if path.starts_with('/') => path,
         Some(_) | None => request.rest,
     };
-    let target = match uri.path_and_query().map(|target| target.as_str()) {
-        Some(whole) => {
-            let start = uri.path().len() - after_prefix.len();
-            whole.get(start..).unwrap_or_default()
-        }
-        None => "",
-    };
+    let target = line.target.get(line.path.len() - after_prefix.len()..).unwrap_or_default();
     // Only a query, or nothing: the path is `/`, and there is no text to borrow it from.
     if !target.is_empty() && !target.starts_with('/') {
         return Err(Refusal::Malformed(crate::object::Malformed::Target));
     }
     let object = Object::from_parts(
-        request.parts.method.as_str().as_bytes(),
+        line.method.as_bytes(),
         request.forwarded_scheme()?,
         request.own_host()?,
         target.as_bytes(),

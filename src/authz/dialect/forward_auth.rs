@@ -12,5 +12,5 @@ pub(super) fn read(request: SubRequest<'_>) -> Result<Inquiry<'_>, Refusal> {
         facts.forwarded_host.required("X-Forwarded-Host")?,
         facts.forwarded_uri.value("X-Forwarded-URI")?.unwrap_or_default(),
     )?;
-    Ok(Inquiry { object, portal: query_value(&request.parts.uri, "authelia_url") })
+    Ok(Inquiry { object, portal: query_value(request.line.query(), "authelia_url") })
 }

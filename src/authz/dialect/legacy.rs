@@ -12,9 +12,9 @@ pub(super) fn read(request: SubRequest<'_>) -> Result<Inquiry<'_>, Refusal> {
     let facts = request.facts;
     let method = match facts.forwarded_method.value("X-Forwarded-Method")? {
         Some(method) => method,
-        None => request.parts.method.as_str().as_bytes(),
+        None => request.line.method.as_bytes(),
     };
-    let portal = match query_value(&request.parts.uri, "rd") {
+    let portal = match query_value(request.line.query(), "rd") {
         Some(rd) => Some(rd),
         None => text(facts.portal.written("X-Authelia-URL")?),
     };
@@ -26,7 +26,7 @@ pub(super) fn read(request: SubRequest<'_>) -> Result<Inquiry<'_>, Refusal> {
             };
             let target = match facts.forwarded_uri.value("X-Forwarded-URI")? {
                 Some(target) => target,
-                None => request.parts.uri.path_and_query().map_or(b"" as &[u8], |target| target.as_str().as_bytes()),
+                None => request.line.target.as_bytes(),
             };
             Object::from_parts(method, request.forwarded_scheme()?, host, target)?
         }

@@ -10,18 +10,17 @@ mod legacy;
 
 use std::borrow::Cow;
 
-use hyper::http::request::Parts;
-use hyper::{Uri, Version};
+use hyper::Version;
 
-use super::inquiry::{Facts, Inquiry, Refusal};
+use super::inquiry::{Facts, Inquiry, Line, Refusal};
 use super::settings::Implementation;
 
 /// A sub-request as it reached an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct SubRequest<'a> {
-    /// Line and header fields.
-    pub parts: &'a Parts,
-    /// The fields that matter, read once.
+    /// Its first line.
+    pub line: Line<'a>,
+    /// The header fields that matter, read once.
     pub facts: &'a Facts<'a>,
     /// What follows the endpoint's own path, with its leading slash; empty at the path itself.
     pub rest: &'a str,
@@ -39,11 +38,11 @@ impl<'a> SubRequest<'a> {
     /// The host this request was sent to: `:authority` in HTTP/2, `Host` in HTTP/1.1. Where both
     /// are there, or the request line names a host of its own, they must be the same (A17, A31).
     fn own_host(&self) -> Result<&'a [u8], Refusal> {
-        let named = self.parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+        let named = self.line.authority.map(str::as_bytes);
         let host = self.facts.host.value("Host")?;
         match (named, host) {
             (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => Err(Refusal::Disagreement),
-            (Some(_), None) if self.parts.version < Version::HTTP_2 => Err(Refusal::Missing("Host")),
+            (Some(_), None) if self.line.version < Version::HTTP_2 => Err(Refusal::Missing("Host")),
             (Some(host), _) | (None, Some(host)) => Ok(host),
             (None, None) => Err(Refusal::Missing("Host")),
         }
@@ -64,9 +63,9 @@ pub fn read<'a>(implementation: Implementation, request: SubRequest<'a>) -> Resu
     }
 }
 
-/// The one value of `key` in the query of our own request line; the first if there are several.
-pub(super) fn query_value<'a>(uri: &'a Uri, key: &str) -> Option<Cow<'a, str>> {
-    let query = uri.query()?;
+/// The one value of `key` in the query of our own request line, if there is one; the first if there are several.
+pub(super) fn query_value<'a>(query: Option<&'a str>, key: &str) -> Option<Cow<'a, str>> {
+    let query = query?;
     form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == key).map(|(_, value)| value)
 }
 

@@ -21,16 +21,16 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
+use hyper::Request;
 use hyper::body::Body;
-use hyper::header::{self, HeaderMap};
-use hyper::{Request, Uri};
+use hyper::header;
 use prost::Message;
 use tracing::info;
 
 use self::frame::{Code, Status};
 use self::request::{AttributeContext, CheckRequest, Fields, HttpRequest};
 use self::response::CheckResponse;
-use super::inquiry::{Facts, Inquiry, Refusal};
+use super::inquiry::{self, Facts, Inquiry, Refusal};
 use super::settings::{Implementation, StrategyKind};
 use super::{Evidence, Gate, Judged, Route, Ruling};
 use crate::object::Object;
@@ -104,7 +104,7 @@ impl Gate {
         });
         let (outcome, by, reply) = match decoded {
             Ok(request) => {
-                let (outcome, by, response) = self.respond(service, &request, &parts.uri, peer).await;
+                let (outcome, by, response) = self.respond(service, &request, peer).await;
                 (outcome, by, frame::reply(&response.encode()))
             }
             Err(status) => {
@@ -120,47 +120,40 @@ impl Gate {
         &self,
         service: &Service,
         request: &CheckRequest,
-        uri: &Uri,
         peer: Peer,
     ) -> (Outcome, DecidedBy, CheckResponse) {
         let Checked { judged, hidden, cookies } = self
-            .judge_check(&service.route, request, uri, peer)
+            .judge_check(&service.route, request, peer)
             .await
             .unwrap_or_else(|refusal| Checked { judged: Judged::refuse(refusal), hidden: Vec::new(), cookies: None });
         let (outcome, response) = match judged.ruling {
-            Ruling::Allow(permit, identity) => {
-                (Outcome::Allow, CheckResponse::allow(permit, identity.as_ref(), cookies, hidden))
+            Ruling::Allow(permit) => {
+                (Outcome::Allow, CheckResponse::allow(permit, judged.known.identity(), cookies, hidden))
             }
             ruling => {
-                let (outcome, answer) = self.write(&service.route, ruling, peer);
-                (outcome, CheckResponse::deny(answer))
+                let (outcome, answer) = self.write(&service.route, ruling, judged.known, peer);
+                (outcome, CheckResponse::deny(answer.into_response()))
             }
         };
         (outcome, judged.by, response)
     }
 
-    async fn judge_check(
-        &self,
-        route: &Route,
-        request: &CheckRequest,
-        uri: &Uri,
-        peer: Peer,
-    ) -> Result<Checked, Refusal> {
+    async fn judge_check(&self, route: &Route, request: &CheckRequest, peer: Peer) -> Result<Checked, Refusal> {
         let attributes = request.attributes.as_ref().ok_or(Refusal::Missing("attributes"))?;
         // A check for a TCP connection has none.
         let http = attributes.http().ok_or(Refusal::Missing("attributes.request.http"))?;
         let Fields { headers, aliases: mut hidden } = Fields::read(http)?;
-        let facts = Facts::read(&headers)?;
-        let inquiry = inquiry(http, &facts)?;
-        let address = self.source_address(attributes, &headers);
-        let evidence = Evidence { facts: &facts, headers: &headers, uri, address };
+        let facts = Facts::read(inquiry::fields(&headers))?;
+        let inquiry = asked(http, &facts)?;
+        let address = self.source_address(attributes, &facts);
+        let evidence = Evidence { facts: &facts, query: None, address };
         let judged = self.judge(route, &inquiry, evidence, peer).await?;
         match judged.spent {
             Some(StrategyKind::HeaderAuthorization) => hidden.push(header::AUTHORIZATION.as_str().to_owned()),
             Some(StrategyKind::CookieSession) | None => {}
             Some(_) => hidden.push(header::PROXY_AUTHORIZATION.as_str().to_owned()),
         }
-        let cookies = self.cookies_of_the_application(inquiry.object.host(), &headers);
+        let cookies = self.cookies_of_the_application(inquiry.object.host(), &facts);
         Ok(Checked { judged, hidden, cookies })
     }
 
@@ -169,22 +162,22 @@ impl Gate {
     ///
     /// A unix socket in front of Envoy is believed as one in front of us is. Without a source nobody is
     /// named, and no network rule may match.
-    fn source_address(&self, attributes: &AttributeContext, headers: &HeaderMap) -> Option<IpAddr> {
-        self.client_address(attributes.source()?, headers)
+    fn source_address(&self, attributes: &AttributeContext, facts: &Facts<'_>) -> Option<IpAddr> {
+        self.client_address(attributes.source()?, facts)
     }
 
     /// The `Cookie` header as the application is to see it, where ours was in it (A51). The portal needs ours.
-    fn cookies_of_the_application(&self, host: &str, headers: &HeaderMap) -> Option<String> {
+    fn cookies_of_the_application(&self, host: &str, facts: &Facts<'_>) -> Option<String> {
         let site = self.sessions.sites().of(host)?;
         if site.portal.as_ref().is_some_and(|portal| portal.host() == host) {
             return None;
         }
-        site.without_session_cookie(headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes()))
+        site.without_session_cookie(facts.cookies.iter())
     }
 }
 
 /// What is asked, from the attributes.
-fn inquiry<'a>(http: &'a HttpRequest, facts: &Facts<'_>) -> Result<Inquiry<'a>, Refusal> {
+fn asked<'a>(http: &'a HttpRequest, facts: &Facts<'_>) -> Result<Inquiry<'a>, Refusal> {
     let required = |value: &'a Bytes, name| if value.is_empty() { Err(Refusal::Missing(name)) } else { Ok(&**value) };
     // "Always empty", says the definition: path and query are both in `path` (A58).
     if !http.query.is_empty() || !http.fragment.is_empty() {

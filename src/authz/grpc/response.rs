@@ -3,10 +3,10 @@
 //! A message without a status is a yes to Envoy, so none is made but by [`CheckResponse::allow`], which
 //! takes a [`Permit`], and by [`CheckResponse::deny`], whose status is never 0.
 
-use hyper::StatusCode;
+use hyper::{Response, StatusCode};
 use prost::Message;
 
-use crate::authz::answer::{Answer, IDENTITY};
+use crate::authz::answer::{Body, IDENTITY};
 use crate::policy::Permit;
 use crate::subject::Identity;
 
@@ -54,7 +54,7 @@ impl CheckResponse {
     }
 
     /// Lets nothing pass, and has Envoy answer what an endpoint over HTTP would have answered.
-    pub fn deny(answer: Answer) -> CheckResponse {
+    pub fn deny(answer: Response<Body>) -> CheckResponse {
         let (parts, body) = answer.into_parts();
         let code = match parts.status {
             StatusCode::FOUND
