@@ -152,7 +152,7 @@ fn gate(sessions: usize, rules: usize, on_hyper: bool) {
                 [format!("user{n}@example.com").as_str()],
             )
             .unwrap();
-            let cookie = store.open(&site, identity, Factors::PASSWORD, true, None, UnixTime::now()).await.unwrap();
+            let cookie = store.open(&site, identity, Factors::PASSWORD, true, UnixTime::now()).await.unwrap();
             let pair = cookie.as_str().split(';').next().unwrap().to_owned();
             writeln!(out.lock(), "{pair}").unwrap();
         }

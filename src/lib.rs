@@ -9,6 +9,7 @@ pub mod object;
 pub mod peer;
 pub mod secret;
 pub mod subject;
+pub mod trust;
 pub mod watch;
 
 pub mod factor;

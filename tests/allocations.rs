@@ -78,7 +78,7 @@ fn a_warm_request_at_the_gate_allocates_nothing() {
     let settings = session::Settings { sites, store: StoreSettings::Memory { capacity: 100 }, secret: None };
     let sessions = Arc::new(runtime.block_on(Sessions::open_store(&settings)).unwrap());
     let john = Identity::new("john", "John Doe", ["ops", "dev"], ["john@example.com"]).unwrap();
-    let cookie = sessions.open(&site, john, Factors::PASSWORD, true, None, UnixTime::now());
+    let cookie = sessions.open(&site, john, Factors::PASSWORD, true, UnixTime::now());
     let cookie = runtime.block_on(cookie).unwrap().as_str().split(';').next().unwrap().to_owned();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("users.yaml");

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::client::{Client, Request};
-use harness::portcullis::Portcullis;
+use harness::portcullis::{Portcullis, USERS};
 use harness::redis::{RedisServer, Transport};
 
 /// Nearly everything is open, so that only the refusal of a malformed question keeps it from a 200.
@@ -35,13 +35,6 @@ access_control:
     - {domain: preflight.example.com, methods: [OPTIONS], policy: bypass}
     - {domain: evil.example.com, resources: ['^/(a+)+$', '^/(a|aa)+$', '^/(.*a){20}$'], policy: bypass}
     - {domain: app.example.com, policy: one_factor}
-";
-
-/// The password of both is `password`, its hash as cheap as it gets.
-const USERS: &str = "
-users:
-  john: {displayname: John, groups: [dev], password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}
-  mary: {displayname: Mary, groups: [ops], password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}
 ";
 
 fn start() -> Portcullis {

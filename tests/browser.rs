@@ -7,31 +7,12 @@ mod harness;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use harness::application::Application;
-use harness::certificates::Certificates;
 use harness::client::{Client, Request};
-use harness::portcullis::Portcullis;
+use harness::portcullis::{CONFIG, USERS};
 use harness::process::{Package, Process, free_port, program};
-use harness::proxy::{NGINX, Upstreams};
+use harness::proxy::NGINX;
+use harness::stand::Stand;
 use serde_json::{Value, json};
-
-const CONFIG: &str = "
-server: {address: 'tcp://{gate}/'}
-portal: {address: 'tcp://{portal}/'}
-telemetry: {metrics: {enabled: true, address: 'tcp://{metrics}/metrics'}}
-authentication_backend: {file: {path: users.yaml}}
-session: {cookies: [{domain: example.com, authelia_url: 'https://auth.example.com/'}]}
-access_control:
-  default_policy: deny
-  rules:
-    - {domain: app.example.com, policy: one_factor}
-";
-
-/// `password`, as cheap as it gets.
-const USERS: &str = "
-users:
-  john: {displayname: John Doe, password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}
-";
 
 /// A browser with one page, as WebDriver (W3C) shows it.
 struct Browser {
@@ -141,18 +122,8 @@ impl Drop for Browser {
 
 #[test]
 fn a_person_signs_in_sees_the_page_and_signs_out() {
-    let folder = tempfile::tempdir().expect("temporary directory");
-    let certificates = Certificates::new(folder.path());
-    let application = Application::start();
-    let portcullis = Portcullis::start(CONFIG, &[("users.yaml", USERS)]);
-    let upstreams = Upstreams {
-        gate: portcullis.gate,
-        portal: portcullis.portal,
-        grpc: portcullis.grpc,
-        application: application.address,
-    };
-    let nginx = NGINX.start(folder.path(), &certificates, upstreams);
-    let browser = Browser::start(nginx.https.address());
+    let stand = Stand::build(NGINX, &CONFIG.replace("{more}", ""), USERS);
+    let browser = Browser::start(stand.proxy.https.address());
 
     let page = "https://app.example.com/page?x=1&y=two%20words";
     let at_sign_in =

@@ -50,9 +50,9 @@ fn over_base(text: &str) -> Settings {
     load(&[BASE, text], &[])
 }
 
-fn faults(texts: &[&str], variables: &[(&str, &str)]) -> Vec<Diagnostic> {
+fn faults(texts: &[&str]) -> Vec<Diagnostic> {
     let files = files(texts);
-    config::load(&files.1, &environment(variables)).err().unwrap_or_default()
+    config::load(&files.1, &environment(&[])).err().unwrap_or_default()
 }
 
 fn shown(said: &[Diagnostic]) -> String {
@@ -288,14 +288,14 @@ fn endpoints_have_the_schemes_that_are_written_or_those_of_their_kind() {
 #[test]
 fn w30_a_basic_cache_without_basic_says_so() {
     let text = "server: {endpoints: {authz: {a: {implementation: ForwardAuth, authn_strategies: [{name: CookieSession, scheme_basic_cache_lifespan: 5m}]}}}}\n";
-    assert!(shown(&faults(&[BASE, text], &[])).contains("`schemes` has no `basic`"));
+    assert!(shown(&faults(&[BASE, text])).contains("`schemes` has no `basic`"));
 }
 
 #[test]
 fn w21_an_empty_group_or_an_operator_in_another_case_is_refused() {
     for query in ["[[]]", "[[{key: a, operator: Equal, value: x}]]"] {
         let text = format!("access_control: {{rules: [{{domain: a.example.com, policy: deny, query: {query}}}]}}\n");
-        assert_eq!(faults(&[BASE, &text], &[]).len(), 1, "{query}");
+        assert_eq!(faults(&[BASE, &text]).len(), 1, "{query}");
     }
 }
 
@@ -333,7 +333,7 @@ access_control:
     );
     assert_eq!(settings.policy.rule_count(), 1);
     let named = "definitions: {network: {empty: []}}\naccess_control: {rules: [{domain: x.example.com, networks: empty, policy: bypass}]}\n";
-    assert!(shown(&faults(&[BASE, named], &[])).contains("none of these networks holds an address"));
+    assert!(shown(&faults(&[BASE, named])).contains("none of these networks holds an address"));
 }
 
 #[test]
@@ -341,6 +341,10 @@ fn the_policy_alone_needs_no_session_and_no_users() {
     let rules = files(&["access_control: {rules: [{domain: a.example.com, policy: one_factor}]}\n"]);
     let loaded = config::load_policy(&rules.1, &environment(&[])).unwrap();
     assert_eq!(loaded.settings.rule_count(), 1);
+    let client = files(&[
+        "access_control: {rules: [{domain: a.example.com, policy: one_factor, subject: 'oauth2:client:robot'}]}\n",
+    ]);
+    assert_eq!(config::load_policy(&client.1, &environment(&[])).unwrap().settings.rule_count(), 1);
     let typo = files(&["acces_control: {}\n"]);
     assert!(config::load_policy(&typo.1, &environment(&[])).is_err());
 }
@@ -400,7 +404,7 @@ fn document(key: &str, value: &str) -> String {
 fn every_key_that_is_served_is_read() {
     for (key, _) in keys().iter().filter(|(key, standing)| matches!(*standing, "served" | "ours") && !leads_on(key)) {
         // No key takes this, so whoever reads the value says so.
-        let said = shown(&faults(&[BASE, &document(key, "{nonsense: [1]}")], &[]));
+        let said = shown(&faults(&[BASE, &document(key, "{nonsense: [1]}")]));
         let name = key.replace('*', "x");
         assert!(said.contains(&format!("`{name}` takes ")) || *key == "session.domain", "{key} is not read: {said}");
     }
@@ -437,7 +441,7 @@ fn a_key_of_nobody_is_an_error_wherever_it_stands() {
         }
         let list = keys().iter().any(|(key, _)| key.starts_with(&format!("{section}[")));
         let key = if list { format!("{section}[].zzzzzzzz") } else { format!("{section}.zzzzzzzz") };
-        let said = shown(&faults(&[BASE, &document(&key, "1")], &[]));
+        let said = shown(&faults(&[BASE, &document(&key, "1")]));
         assert!(said.contains(&format!("unknown key `{}`", key.replace('*', "x"))), "{key}: {said}");
     }
 }

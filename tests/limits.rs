@@ -13,39 +13,11 @@ use std::time::{Duration, Instant};
 
 use harness::certificates::Certificates;
 use harness::client::{Client, Request};
-use harness::portcullis::Portcullis;
+use harness::portcullis::{CONFIG, Portcullis, question, start};
 use harness::process::Process;
 use harness::stranger::{self, Chance};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
-
-const CONFIG: &str = "
-server: {address: 'tcp://{gate}/'{more}}
-portal: {address: 'tcp://{portal}/'}
-telemetry: {metrics: {enabled: true, address: 'tcp://{metrics}/metrics'}}
-authentication_backend: {file: {path: users.yaml}}
-session: {cookies: [{domain: example.com, authelia_url: 'https://auth.example.com/'}]}
-access_control:
-  default_policy: deny
-  rules:
-    - {domain: public.example.com, policy: bypass}
-    - {domain: app.example.com, policy: one_factor}
-    - {domain: '*.wild.example.com', policy: one_factor}
-    - {domain_regex: '^[a-z]+\\.regex\\.example\\.com$', policy: one_factor}
-";
-
-fn start(more: &str) -> Portcullis {
-    Portcullis::start(&CONFIG.replace("{more}", more), &[("users.yaml", "users: {}\n")])
-}
-
-/// A question of Traefik's about `host`, as the bytes on the wire.
-fn question(host: &str, more: &str) -> Vec<u8> {
-    format!(
-        "GET /api/authz/forward-auth HTTP/1.1\r\nHost: gate\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\n\
-         X-Forwarded-Host: {host}\r\nX-Forwarded-Uri: /\r\n{more}\r\n"
-    )
-    .into_bytes()
-}
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("connect");

@@ -5,22 +5,20 @@
 
 #![cfg(test)]
 
+#[macro_use]
 mod harness;
 
 use std::io::{BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
 use base64::Engine;
-use tempfile::TempDir;
 use url::Url;
 
 use harness::application::{Application, Seen, fingerprint};
 use harness::certificates::Certificates;
 use harness::client::{Client, Request, Response};
-use harness::portcullis::Portcullis;
-use harness::proxy::{
-    CADDY, ENVOY, ENVOY_GRPC, ENVOY_GRPC_BARE, HAPROXY, NGINX, Proxy, RunningProxy, TRAEFIK, Upstreams,
-};
+use harness::proxy::{CADDY, ENVOY, ENVOY_GRPC, ENVOY_GRPC_BARE, HAPROXY, NGINX, Proxy, TRAEFIK, Upstreams};
+use harness::stand::{Stand, seen};
 
 const PASSWORD: &str = "correct horse battery staple";
 
@@ -58,34 +56,10 @@ users:
     password: '$argon2id$v=19$m=1024,t=1,p=1$m9GwxpvljSMwgeNPGxYxXA$lnNSLJ3KStff3dbzbONhghZfPklpwDeOyrxqq6lO4uo'
 ";
 
-/// Everything that takes part, started for one test. Fields drop in this order.
-struct Stand {
-    proxy: RunningProxy,
-    application: Application,
-    portcullis: Portcullis,
-    _folder: TempDir,
-}
-
 impl Stand {
     #[track_caller]
     fn start(proxy: Proxy) -> Stand {
-        let folder = tempfile::tempdir().expect("temporary directory");
-        let certificates = Certificates::new(folder.path());
-        let application = Application::start();
-        let portcullis = Portcullis::start(CONFIG, &[("users.yaml", USERS)]);
-        let upstreams = Upstreams {
-            gate: portcullis.gate,
-            grpc: portcullis.grpc,
-            portal: portcullis.portal,
-            application: application.address,
-        };
-        let proxy = proxy.start(folder.path(), &certificates, upstreams);
-        Stand { proxy, application, portcullis, _folder: folder }
-    }
-
-    #[track_caller]
-    fn send(&self, request: &Request) -> Response {
-        self.proxy.https.send(request)
+        Stand::build(proxy, CONFIG, USERS)
     }
 
     /// Goes to the sign-in page at `location`, fills it in and sends it: the session cookie, and where the portal sends
@@ -186,13 +160,6 @@ fn redirect(response: &Response) -> String {
 fn parameter(url: &str, name: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     url.query_pairs().find_map(|(known, value)| (known == name).then(|| value.into_owned()))
-}
-
-/// What reached the application, told by its answer.
-#[track_caller]
-fn seen(response: &Response) -> Seen {
-    assert_eq!(response.status, 200, "{response:?}");
-    serde_json::from_slice(&response.body).unwrap_or_else(|error| panic!("{error}: {}", response.text()))
 }
 
 /// The identity that an application gets, also one that takes `Remote_User` and `Remote.User` for `Remote-User`.
@@ -759,15 +726,6 @@ macro_rules! suite {
             fn portal_gets_the_true_address_scheme_and_host() {
                 super::portal_gets_the_true_address_scheme_and_host($proxy);
             }
-        }
-    )+};
-}
-
-macro_rules! behaviours {
-    ($proxy:expr; $($behaviour:ident)+) => {$(
-        #[test]
-        fn $behaviour() {
-            super::$behaviour(&Stand::start($proxy));
         }
     )+};
 }

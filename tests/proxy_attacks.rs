@@ -3,19 +3,18 @@
 
 #![cfg(test)]
 
+#[macro_use]
 mod harness;
 
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
 use url::Url;
 
-use harness::application::{Application, Seen};
-use harness::certificates::Certificates;
-use harness::client::{Request, Response};
-use harness::portcullis::Portcullis;
-use harness::proxy::{CADDY, ENVOY, HAPROXY, NGINX, Proxy, RunningProxy, TRAEFIK, Upstreams};
+use harness::client::Request;
+use harness::portcullis::USERS;
+use harness::proxy::{CADDY, ENVOY, HAPROXY, NGINX, Proxy, TRAEFIK};
 use harness::redis::{RedisServer, Transport};
+use harness::stand::{Stand, seen};
 
 const CONFIG: &str = "
 server: {address: 'tcp://{gate}/'}
@@ -36,20 +35,6 @@ access_control:
     - {domain: app.example.com, policy: one_factor}
 ";
 
-/// The password is `password`, its hash as cheap as it gets.
-const USERS: &str = "
-users:
-  john: {displayname: John, password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}
-";
-
-/// Everything that takes part. Fields drop in this order.
-struct Stand {
-    proxy: RunningProxy,
-    application: Application,
-    _portcullis: Portcullis,
-    _folder: TempDir,
-}
-
 impl Stand {
     #[track_caller]
     fn start(proxy: Proxy) -> Stand {
@@ -58,23 +43,7 @@ impl Stand {
 
     #[track_caller]
     fn with_store(proxy: Proxy, store: &str) -> Stand {
-        let folder = tempfile::tempdir().expect("temporary directory");
-        let certificates = Certificates::new(folder.path());
-        let application = Application::start();
-        let portcullis = Portcullis::start(&CONFIG.replace("{store}", store), &[("users.yaml", USERS)]);
-        let upstreams = Upstreams {
-            gate: portcullis.gate,
-            portal: portcullis.portal,
-            grpc: portcullis.grpc,
-            application: application.address,
-        };
-        let proxy = proxy.start(folder.path(), &certificates, upstreams);
-        Stand { proxy, application, _portcullis: portcullis, _folder: folder }
-    }
-
-    #[track_caller]
-    fn send(&self, request: &Request) -> Response {
-        self.proxy.https.send(request)
+        Stand::build(proxy, &CONFIG.replace("{store}", store), USERS)
     }
 
     /// A session cookie of john's.
@@ -112,12 +81,6 @@ impl Stand {
             }
         }
     }
-}
-
-#[track_caller]
-fn seen(response: &Response) -> Seen {
-    assert_eq!(response.status, 200, "{response:?}");
-    serde_json::from_slice(&response.body).unwrap_or_else(|error| panic!("{error}: {}", response.text()))
 }
 
 /// What applications make of a target: dot segments resolved with and without decoding, slashes merged or not.
@@ -507,15 +470,6 @@ macro_rules! suite {
             fn a101_nothing_passes_while_redis_is_away() {
                 super::a101_nothing_passes_while_redis_is_away($proxy);
             }
-        }
-    )+};
-}
-
-macro_rules! behaviours {
-    ($proxy:expr; $($behaviour:ident)+) => {$(
-        #[test]
-        fn $behaviour() {
-            super::$behaviour(&Stand::start($proxy));
         }
     )+};
 }

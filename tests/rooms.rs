@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// is none of the pure ones.
 const LAYERS: [&[&str]; 8] = [
     &["clock", "fault", "secret", "watch"],
-    &["object", "peer", "subject"],
+    &["object", "peer", "subject", "trust"],
     &["policy", "regulation", "factor"],
     &["session", "identity", "storage", "notify"],
     &["signin"],

@@ -12,40 +12,8 @@ use std::process::{Command, Output};
 
 use harness::certificates::Certificates;
 use harness::client::{Client, Request};
-use harness::portcullis::Portcullis;
+use harness::portcullis::{CONFIG, USERS, question, start};
 use harness::process::{Package, Process, free_port, program};
-
-const CONFIG: &str = "
-server: {address: 'tcp://{gate}/'{more}}
-portal: {address: 'tcp://{portal}/'}
-telemetry: {metrics: {enabled: true, address: 'tcp://{metrics}/metrics'}}
-authentication_backend: {file: {path: users.yaml}}
-session: {cookies: [{domain: example.com, authelia_url: 'https://auth.example.com/'}]}
-access_control:
-  default_policy: deny
-  rules:
-    - {domain: public.example.com, policy: bypass}
-    - {domain: app.example.com, policy: one_factor}
-";
-
-/// `password`, as cheap as it gets.
-const USERS: &str = "
-users:
-  john: {displayname: John, password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}
-";
-
-fn start(more: &str) -> Portcullis {
-    Portcullis::start(&CONFIG.replace("{more}", more), &[("users.yaml", USERS)])
-}
-
-/// A question of Traefik's about `host`, as the bytes on the wire.
-fn question(host: &str, more: &str) -> Vec<u8> {
-    format!(
-        "GET /api/authz/forward-auth HTTP/1.1\r\nHost: gate\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\n\
-         X-Forwarded-Host: {host}\r\nX-Forwarded-Uri: /\r\n{more}\r\n"
-    )
-    .into_bytes()
-}
 
 /// Sends `bytes` and says no more; returns what comes until the other side closes.
 fn tell(address: SocketAddr, bytes: &[u8]) -> String {
@@ -79,6 +47,11 @@ fn curl(args: &[&str]) -> String {
         .expect("run curl");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What follows the gate's address where it speaks TLS.
+fn tls(certificates: &Certificates) -> String {
+    format!(", tls: {{certificate: '{}', key: '{}'}}", certificates.chain.display(), certificates.key.display())
 }
 
 fn portcullis(folder: &Path, args: &[&str]) -> Output {
@@ -183,17 +156,7 @@ fn http2_is_spoken_without_tls_and_with() {
     assert!(denied.starts_with("HTTP/2 403"), "{denied}");
 
     let folder = tempfile::tempdir().expect("temporary directory");
-    Certificates::new(folder.path());
-    let names: Vec<_> =
-        std::fs::read_dir(folder.path()).expect("list").map(|entry| entry.expect("entry").path()).collect();
-    let of = |ending: &str| {
-        names
-            .iter()
-            .find(|path| path.file_name().is_some_and(|name| name == ending))
-            .unwrap_or_else(|| panic!("{ending} in {names:?}"))
-    };
-    let more = format!(", tls: {{certificate: '{}', key: '{}'}}", of("chain.pem").display(), of("key.pem").display());
-    let server = start(&more);
+    let server = start(&tls(&Certificates::new(folder.path())));
     let url = format!("https://{}/api/authz/forward-auth", server.gate);
     for (version, expected) in [("--http2", "HTTP/2 200"), ("--http1.1", "HTTP/1.1 200")] {
         let mut args = vec!["--insecure", version, &url];
@@ -203,6 +166,26 @@ fn http2_is_spoken_without_tls_and_with() {
     assert!(!tell(server.gate, &question("public.example.com", "")).contains("200 OK"), "no plain text on a TLS port");
     let probe = portcullis(server.folder(), &["healthcheck", "--config", "portcullis.yaml"]);
     assert_eq!(probe.status.code(), Some(1), "the file asks for port 0, where nobody listens: {probe:?}");
+}
+
+#[test]
+fn a_probe_believes_the_configured_certificate_and_no_other() {
+    let (ours, theirs) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (own, other) = (Certificates::new(ours.path()), Certificates::new(theirs.path()));
+    let mut server = start(&tls(&own));
+    // Its file names the ports only once it has had them.
+    server.stop();
+    server.start_again();
+    let probe = portcullis(server.folder(), &["healthcheck", "--config", "portcullis.yaml"]);
+    assert_eq!((probe.status.code(), probe.stdout.as_slice()), (Some(0), b"healthy\n".as_slice()), "{probe:?}");
+
+    let file = std::fs::read_to_string(server.folder().join("portcullis.yaml")).expect("its configuration");
+    let file = file.replace(&own.chain.display().to_string(), &other.chain.display().to_string());
+    std::fs::write(server.folder().join("other.yaml"), file).expect("write the configuration");
+    let probe = portcullis(server.folder(), &["healthcheck", "--config", "other.yaml"]);
+    let said = String::from_utf8_lossy(&probe.stderr);
+    assert_eq!(probe.status.code(), Some(1), "{probe:?}");
+    assert!(said.contains("the server shows another certificate than the configured one"), "{said}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn a_kept_session_takes_less_than_500_bytes_and_finding_it_allocates_nothing() {
     };
     let sessions = runtime.block_on(Sessions::open_store(&settings)).unwrap();
     let site = sessions.sites().of("example.com").unwrap();
-    let open = || runtime.block_on(sessions.open(site, john(), Factors::PASSWORD, false, None, NOW)).unwrap();
+    let open = || runtime.block_on(sessions.open(site, john(), Factors::PASSWORD, false, NOW)).unwrap();
     let cookie = open();
 
     let kept = allocation_counter::measure(|| (1..SESSIONS).for_each(|_| drop(open())));

@@ -60,9 +60,9 @@ async fn find(sessions: &Sessions, domain: &str, cookies: &[&str], now: UnixTime
     sessions.find(site, cookies.iter().map(|cookie| cookie.as_bytes()), now).await.unwrap()
 }
 
-async fn sign_in(sessions: &Sessions, username: &str, old: Option<&Found>, now: UnixTime) -> SetCookie {
+async fn sign_in(sessions: &Sessions, username: &str, now: UnixTime) -> SetCookie {
     let site = sessions.sites().of("example.com").unwrap();
-    sessions.open(site, identity(username), Factors::PASSWORD, false, old, now).await.unwrap()
+    sessions.open(site, identity(username), Factors::PASSWORD, false, now).await.unwrap()
 }
 
 /// The contract of [`Store`]: every implementation keeps all of it.
@@ -101,21 +101,16 @@ async fn keeps_the_contract(store: &impl Store) {
 
 /// What holds for sessions whichever store keeps them.
 async fn keeps_sessions(sessions: &Sessions) {
-    let john = sign_in(sessions, "john", None, NOW).await;
+    let john = sign_in(sessions, "john", NOW).await;
     let found = find(sessions, "example.com", &[pair(&john)], NOW).await.unwrap();
     assert_eq!((found.identity.username(), found.level()), ("john", AssuranceLevel::OneFactor));
     assert!(!found.remember);
-
-    // A72: the old id is dead once somebody signs in again.
-    let again = sign_in(sessions, "john", Some(&found), NOW).await;
-    assert!(find(sessions, "example.com", &[pair(&john)], NOW).await.is_none(), "a72");
-    let john = again;
 
     // W12: an id that we did not make is not taken up.
     let planted = format!("sid={}", "A".repeat(43));
     assert!(find(sessions, "example.com", &[&planted], NOW).await.is_none());
     // W13, A73: junk beside the session hides it in no order; two people do.
-    let mary = sign_in(sessions, "mary", None, NOW).await;
+    let mary = sign_in(sessions, "mary", NOW).await;
     for cookies in [[planted.as_str(), pair(&john)], [pair(&john), planted.as_str()]] {
         let found = find(sessions, "example.com", &[&cookies.join("; ")], NOW).await.unwrap();
         assert_eq!(found.identity.username(), "john", "a73");
@@ -124,7 +119,8 @@ async fn keeps_sessions(sessions: &Sessions) {
     for cookies in [[pair(&mary), pair(&john)], [pair(&john), pair(&mary)]] {
         assert!(find(sessions, "example.com", &cookies, NOW).await.is_none(), "a73: two people");
     }
-    let second = sign_in(sessions, "john", None, NOW).await;
+    let second = sign_in(sessions, "john", NOW).await;
+    assert_ne!(pair(&second), pair(&john), "a72: every sign-in has an id of its own");
     let found = find(sessions, "example.com", &[pair(&second), pair(&john)], NOW).await.unwrap();
     assert_eq!(found.identity.username(), "john", "the same person twice is one person");
 
@@ -160,7 +156,7 @@ async fn keeps_sessions(sessions: &Sessions) {
     assert!(find(sessions, "example.com", &[pair(&john)], after(405)).await.is_none(), "a80");
 
     // A73: signing out ends the session among however many values somebody has planted.
-    let john = sign_in(sessions, "john", None, NOW).await;
+    let john = sign_in(sessions, "john", NOW).await;
     let planted: Vec<String> = ('A'..'G').map(|c| format!("sid={}", c.to_string().repeat(42) + "A")).collect();
     let shown = [planted.join("; "), pair(&john).to_owned()].join("; ");
     let site = sessions.sites().of("example.com").unwrap();
@@ -169,19 +165,19 @@ async fn keeps_sessions(sessions: &Sessions) {
     assert!(find(sessions, "example.com", &[pair(&john)], NOW).await.is_none(), "a73: signed out is signed out");
 
     // Browsers send the cookie of `example.com` to a cookie domain below it too: nobody there, and no theft.
-    let john = sign_in(sessions, "john", None, NOW).await;
+    let john = sign_in(sessions, "john", NOW).await;
     assert!(find(sessions, "in.example.com", &[pair(&john)], NOW).await.is_none());
     assert!(find(sessions, "example.com", &[pair(&john)], NOW).await.is_some(), "it lives");
 
     // A cookie that is shown at another cookie domain ends.
-    let john = sign_in(sessions, "john", None, NOW).await;
+    let john = sign_in(sessions, "john", NOW).await;
     assert!(find(sessions, "example.org", &[pair(&john)], NOW).await.is_none());
     assert!(find(sessions, "example.com", &[pair(&john)], NOW).await.is_none());
 
     // Remember-me: no inactivity, a later end.
     let site = sessions.sites().of("example.com").unwrap();
     let both = Factors::PASSWORD.and(Factors::TOTP);
-    let kept = sessions.open(site, identity("john"), both, true, None, NOW).await.unwrap();
+    let kept = sessions.open(site, identity("john"), both, true, NOW).await.unwrap();
     let found = find(sessions, "example.com", &[pair(&kept)], after(29 * 24 * 3600)).await.unwrap();
     assert_eq!((found.level(), found.second_factor_at), (AssuranceLevel::TwoFactor, Some(NOW)));
     assert!(find(sessions, "example.com", &[pair(&kept)], after(30 * 24 * 3600)).await.is_none());
@@ -250,7 +246,7 @@ async fn redis_keeps_all_promises_as_an_acl_user_in_another_database() {
         ..tcp(&server)
     };
     keeps_all_promises(login.clone()).await;
-    sign_in(&open(login).await, "john", None, NOW).await;
+    sign_in(&open(login).await, "john", NOW).await;
     let mut inside = look_inside(&server);
     assert_eq!(dump(&mut inside).len(), 0, "nothing is in database 0");
     redis::cmd("SELECT").arg(5).exec(&mut inside).unwrap();
@@ -367,7 +363,7 @@ async fn redis_that_dies_is_unavailable_at_once_and_works_when_it_is_back() {
     let mut server = RedisServer::start(Transport::Tcp, &[]);
     let sessions = open(tcp(&server)).await;
     let site = sessions.sites().of("example.com").unwrap();
-    let cookie = sign_in(&sessions, "john", None, NOW).await;
+    let cookie = sign_in(&sessions, "john", NOW).await;
     for round in 0..3 {
         server.kill();
         for _ in 0..5 {
@@ -376,11 +372,11 @@ async fn redis_that_dies_is_unavailable_at_once_and_works_when_it_is_back() {
             assert!(answer.is_err(), "w6: not knowing is not `nobody`");
             assert!(asked.elapsed() < Duration::from_secs(4), "long before the deadline of 5 s: {:?}", asked.elapsed());
         }
-        let refused = sessions.open(site, identity("mary"), Factors::PASSWORD, false, None, NOW).await;
+        let refused = sessions.open(site, identity("mary"), Factors::PASSWORD, false, NOW).await;
         assert!(refused.is_err(), "nobody is signed in meanwhile");
         server.restart();
         assert!(find(&sessions, "example.com", &[pair(&cookie)], NOW).await.is_none(), "it came back empty");
-        let cookie = sign_in(&sessions, "john", None, NOW).await;
+        let cookie = sign_in(&sessions, "john", NOW).await;
         assert!(find(&sessions, "example.com", &[pair(&cookie)], NOW).await.is_some(), "round {round}");
     }
     assert_eq!(sessions.stats().store_errors, 18);
@@ -391,7 +387,7 @@ async fn redis_that_hangs_is_unavailable_when_the_deadline_passes() {
     let server = RedisServer::start(Transport::Tcp, &[]);
     let sessions = open(RedisSettings { timeout: Duration::from_secs(1), ..tcp(&server) }).await;
     let site = sessions.sites().of("example.com").unwrap();
-    let cookie = sign_in(&sessions, "john", None, NOW).await;
+    let cookie = sign_in(&sessions, "john", NOW).await;
     server.freeze();
     for _ in 0..2 {
         let asked = Instant::now();
@@ -426,7 +422,7 @@ async fn redis_need_not_be_up_at_start() {
 async fn a77_a_dump_of_redis_signs_nobody_in_and_names_nobody() {
     let server = RedisServer::start(Transport::Tcp, &[]);
     let sessions = open(tcp(&server)).await;
-    let cookie = sign_in(&sessions, "johnathan", None, NOW).await;
+    let cookie = sign_in(&sessions, "johnathan", NOW).await;
     find(&sessions, "example.com", &[pair(&cookie)], after(100)).await.unwrap();
     sessions.flush().await;
     let dump = dump(&mut look_inside(&server));
@@ -449,7 +445,7 @@ async fn a77_a_dump_of_redis_signs_nobody_in_and_names_nobody() {
 async fn a81_values_are_bound_to_their_place_and_to_the_secret() {
     let server = RedisServer::start(Transport::Tcp, &[]);
     let sessions = open(tcp(&server)).await;
-    let (john, mary) = (sign_in(&sessions, "john", None, NOW).await, sign_in(&sessions, "mary", None, NOW).await);
+    let (john, mary) = (sign_in(&sessions, "john", NOW).await, sign_in(&sessions, "mary", NOW).await);
     let mut inside = look_inside(&server);
     let stored = dump(&mut inside);
     let mut put = |name: &str, value: &[u8]| redis::cmd("SET").arg(name).arg(value).exec(&mut inside).unwrap();
@@ -487,7 +483,7 @@ async fn a81_values_are_bound_to_their_place_and_to_the_secret() {
 async fn a78_sign_out_on_one_replica_is_seen_by_the_other() {
     let server = RedisServer::start(Transport::Tcp, &[]);
     let (one, two) = (open(tcp(&server)).await, open(tcp(&server)).await);
-    let cookie = sign_in(&one, "john", None, NOW).await;
+    let cookie = sign_in(&one, "john", NOW).await;
     let found = find(&two, "example.com", &[pair(&cookie)], after(100)).await.unwrap();
     one.end(&found).await.unwrap();
     two.flush().await;
@@ -500,7 +496,7 @@ async fn a80_activity_that_races_with_sign_out_brings_nothing_back() {
     let server = RedisServer::start(Transport::Tcp, &[]);
     let (one, two) = (open(tcp(&server)).await, open(tcp(&server)).await);
     for _ in 0..100 {
-        let cookie = sign_in(&one, "john", None, NOW).await;
+        let cookie = sign_in(&one, "john", NOW).await;
         let found = find(&one, "example.com", &[pair(&cookie)], NOW).await.unwrap();
         let cookies = [pair(&cookie)];
         tokio::join!(
@@ -535,7 +531,7 @@ async fn notes_of_activity_that_find_no_room_are_dropped_and_counted() {
 async fn redis_forgets_a_session_when_it_expires() {
     let server = RedisServer::start(Transport::Tcp, &[]);
     let sessions = open(tcp(&server)).await;
-    let cookie = sign_in(&sessions, "john", None, NOW).await;
+    let cookie = sign_in(&sessions, "john", NOW).await;
     find(&sessions, "example.com", &[pair(&cookie)], after(200)).await.unwrap();
     sessions.flush().await;
     let mut inside = look_inside(&server);
@@ -550,7 +546,7 @@ fn connections_live_on_the_runtime_that_opened_the_store() {
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (home, visitor) = (runtime(), runtime());
     let sessions = home.block_on(open(tcp(&server)));
-    let cookie = visitor.block_on(sign_in(&sessions, "john", None, NOW));
+    let cookie = visitor.block_on(sign_in(&sessions, "john", NOW));
     drop(visitor);
     assert!(home.block_on(find(&sessions, "example.com", &[pair(&cookie)], NOW)).is_some());
     assert_eq!(sessions.stats().store_errors, 0);
@@ -559,8 +555,8 @@ fn connections_live_on_the_runtime_that_opened_the_store() {
 #[tokio::test]
 async fn the_sweep_takes_what_has_ended_and_nothing_else() {
     let sessions = Sessions::open_store(&settings(StoreSettings::Memory { capacity: 100 })).await.unwrap();
-    let idle = sign_in(&sessions, "john", None, NOW).await;
-    let used = sign_in(&sessions, "mary", None, NOW).await;
+    let idle = sign_in(&sessions, "john", NOW).await;
+    let used = sign_in(&sessions, "mary", NOW).await;
     find(&sessions, "example.com", &[pair(&used)], after(200)).await.unwrap();
     assert_eq!(sessions.stats().active, Some(2));
     sessions.sweep(after(301));
@@ -580,12 +576,12 @@ async fn a103_strangers_leave_nothing_and_the_table_is_bounded() {
     }
     assert_eq!(sessions.stats().active, Some(0), "w14");
     for _ in 0..1000 {
-        sign_in(&sessions, "john", None, NOW).await;
+        sign_in(&sessions, "john", NOW).await;
     }
     let kept = sessions.stats().active.unwrap();
     assert_eq!(kept, 1000, "as many as it was made for");
     for _ in 0..5000 {
-        sign_in(&sessions, "john", None, NOW).await;
+        sign_in(&sessions, "john", NOW).await;
     }
     let stats = sessions.stats();
     assert!(stats.active.unwrap() <= 1020 && stats.evicted >= 4980, "{stats:?}");

@@ -35,7 +35,7 @@ fn fixture() -> Fixture {
     let site = sessions.sites().iter().next().expect("a site");
     let open = |name: &str| {
         let identity = Identity::new(name, "", [], []).expect("an identity");
-        let cookie = sessions.open(site, identity, Factors::PASSWORD, false, None, NOW);
+        let cookie = sessions.open(site, identity, Factors::PASSWORD, false, NOW);
         let cookie = runtime.block_on(cookie).expect("a session");
         cookie.as_str().trim_start_matches("sid=").split(';').next().unwrap_or_default().to_owned()
     };

@@ -174,7 +174,7 @@ impl Fixture {
             let site = self.sessions.sites().of("example.com").expect("a site");
             let address = format!("{name}@example.com");
             let identity = Identity::new(name, "", groups.iter().copied(), [&*address]).expect("an identity");
-            let cookie = self.sessions.open(site, identity, factors, false, None, UnixTime::now());
+            let cookie = self.sessions.open(site, identity, factors, false, UnixTime::now());
             let cookie = self.runtime.block_on(cookie).expect("a session");
             cookie.as_str().trim_start_matches("sid=").split(';').next().unwrap_or_default().to_owned()
         };

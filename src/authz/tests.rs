@@ -136,7 +136,7 @@ impl Fixture {
     async fn cookie_at(&self, domain: &str, factors: Factors) -> String {
         let john = Identity::new("john", "John Doe", ["dev", "admins"], ["john@example.com"]).unwrap();
         let site = self.sessions.sites().of(domain).unwrap();
-        let cookie = self.sessions.open(site, john, factors, false, None, UnixTime::now()).await.unwrap();
+        let cookie = self.sessions.open(site, john, factors, false, UnixTime::now()).await.unwrap();
         cookie.as_str().split(';').next().unwrap().to_owned()
     }
 

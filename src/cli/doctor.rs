@@ -12,8 +12,9 @@ use clap::Args;
 use serde::Serialize;
 use url::Url;
 
-use crate::doctor::{self, Found, Proxy, Report, Settings, Severity, Trust};
+use crate::doctor::{self, Found, Proxy, Report, Settings, Severity};
 use crate::fault::Fault;
+use crate::trust::Trust;
 
 /// How much evidence of one kind is shown to people; JSON has all of it.
 const SHOWN: usize = 6;

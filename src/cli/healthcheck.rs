@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::config::{Address, Listener, Settings};
+use crate::trust::{self, Trust};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -63,13 +63,9 @@ fn ask(listener: &Listener) -> io::Result<String> {
 fn over<S: Read + Write>(listener: &Listener, stream: S) -> io::Result<String> {
     let Some(tls) = &listener.tls else { return status_of(stream) };
     let own = CertificateDer::from_pem_file(&tls.certificate).map_err(io::Error::other)?;
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(OwnCertificate(own)))
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+    // The probe speaks to an address, so the name proves nothing; the file does.
+    let config = Trust::Only(own).client(rustls::DEFAULT_VERSIONS).map_err(io::Error::other)?.with_no_client_auth();
+    let name = trust::server_name("localhost").map_err(io::Error::other)?;
     let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
     status_of(StreamOwned::new(connection, stream))
 }
@@ -92,49 +88,4 @@ fn status_of<S: Read + Write>(mut stream: S) -> io::Result<String> {
     }
     let text = String::from_utf8_lossy(head.get(..read).unwrap_or_default()).into_owned();
     Ok(text.lines().next().unwrap_or_default().to_owned())
-}
-
-/// Accepts the one certificate that the server is configured with, whatever name it carries: the
-/// probe speaks to an address, and the file is the proof.
-#[derive(Debug)]
-struct OwnCertificate(CertificateDer<'static>);
-
-impl ServerCertVerifier for OwnCertificate {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if *end_entity == self.0 {
-            return Ok(ServerCertVerified::assertion());
-        }
-        Err(rustls::Error::General("the server shows another certificate than the configured one".to_owned()))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

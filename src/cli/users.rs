@@ -194,7 +194,7 @@ fn set(document: &mut Document, name: &str, key: &str, value: impl Into<serde_js
 
 fn list(document: &Document, out: &mut dyn Write) -> std::io::Result<()> {
     for user in &document.users {
-        let state = if user.flag("disabled") { "disabled" } else { "enabled" };
+        let state = if user.is_disabled() { "disabled" } else { "enabled" };
         let digest = match user.text("password").map(str::parse::<PasswordHash>) {
             Some(Ok(hash)) => hash.work(),
             Some(Err(_)) => "unusable password".to_owned(),

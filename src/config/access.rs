@@ -170,18 +170,43 @@ fn rule(section: &Section<'_>, networks: &Networks, faults: &mut Faults) -> Opti
     }
 }
 
-/// Text is a group of one; in a list each text is, and each list is a group.
 fn subjects(section: &Section<'_>, faults: &mut Faults) -> Vec<Vec<SubjectTerm>> {
+    let groups = subject_groups(section, faults);
+    groups.iter().map(|group| parse_all(group, faults)).collect()
+}
+
+/// Text is a group of one; in a list each text is, and each list is a group.
+fn subject_groups<'t>(section: &Section<'t>, faults: &mut Faults) -> Vec<Vec<Text<'t>>> {
     let Some(field) = section.field("subject") else { return Vec::new() };
     match &field.node.value {
-        Value::List(items) => items
-            .iter()
-            .map(|item| {
-                let group = item_of(&field.name, item).texts(faults);
-                parse_all(&group, faults)
-            })
-            .collect(),
-        _ => vec![parse_all(&field.texts(faults), faults)],
+        Value::List(items) => items.iter().map(|item| item_of(&field.name, item).texts(faults)).collect(),
+        _ => vec![field.texts(faults)],
+    }
+}
+
+/// Refuses a rule for an OAuth 2.0 client that is not listed. Clients are not served yet, so the list is read for
+/// this alone; what is wrong with it otherwise is nobody's business here.
+pub(super) fn clients_are_listed(root: &Section<'_>, faults: &mut Faults) {
+    let silent = &mut Faults::new();
+    let clients = root.section("identity_providers", silent).section("oidc", silent).sections("clients", silent);
+    let ids = clients.iter().filter_map(|client| match &client.field("client_id")?.node.value {
+        Value::Text(id) | Value::Number(id) => Some(id.as_str()),
+        _ => None,
+    });
+    let listed: Vec<&str> = ids.collect();
+    for rule in root.section("access_control", silent).sections("rules", silent) {
+        for text in subject_groups(&rule, silent).iter().flatten() {
+            let Ok(SubjectTerm::Client(id)) = text.text.parse() else { continue };
+            if listed.contains(&&*id) {
+                continue;
+            }
+            let fault = Fault::new(format!("there is no client `{id}` in `identity_providers.oidc.clients`"));
+            let fault = match keys::nearest(&id, listed.iter().copied()) {
+                Some(near) => fault.help(format!("did you mean `oauth2:client:{near}`?")),
+                None => fault.help("List it there with its `client_id`, or take it out of this rule."),
+            };
+            text.refuse(fault, faults);
+        }
     }
 }
 

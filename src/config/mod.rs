@@ -1,6 +1,6 @@
 //! Configuration: files and the environment in, settings or every diagnostic out.
 //!
-//! Three shapes and no more: the tree as written ([`raw`]), where everything knows its place; the
+//! Three shapes and no more: the tree as written (`raw.rs`), where everything knows its place; the
 //! settings as meant, which each room defines for itself; and, of the rules, the policy as run. What is
 //! a good value is for the rooms to say; what only `config` knows is where it stood.
 //!
@@ -88,6 +88,7 @@ pub struct Loaded<T> {
 pub fn load(files: &[PathBuf], environment: &Environment) -> Result<Loaded<Settings>, Vec<Diagnostic>> {
     with_tree(files, environment, |root, faults| {
         let access = access::policy(root, faults);
+        access::clients_are_listed(root, faults);
         let session = sessions::settings(root, faults);
         let users = accounts::users(root, faults);
         let refresh = accounts::refresh(root, users.as_ref().is_some_and(|users| users.watch), faults);
@@ -133,7 +134,8 @@ pub fn load(files: &[PathBuf], environment: &Environment) -> Result<Loaded<Setti
     })
 }
 
-/// Reads only what the `policy` commands need: `access_control` and `definitions`.
+/// Reads only what the `policy` commands need: `access_control` and `definitions`. A rule may name any OAuth 2.0
+/// client here, since the list of them is elsewhere.
 ///
 /// # Errors
 ///

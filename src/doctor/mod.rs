@@ -20,9 +20,9 @@ use url::{Position, Url};
 pub use cases::Dialect;
 pub use catalogue::{Check, Proxy, Severity};
 pub use checks::Found;
-pub use client::Trust;
 
 use crate::fault::Fault;
+use crate::trust::Trust;
 use cases::{Case, Site};
 use checks::{Bench, Exchange};
 use client::Door;

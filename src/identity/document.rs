@@ -124,9 +124,9 @@ impl Entry {
         self.field(key)?.value.as_str().filter(|text| !text.is_empty())
     }
 
-    /// Whether `key` is set to true.
-    pub fn flag(&self, key: &str) -> bool {
-        self.field(key).and_then(|field| field.value.as_bool()).unwrap_or_default()
+    /// Whether the account is switched off.
+    pub fn is_disabled(&self) -> bool {
+        self.field("disabled").and_then(|field| field.value.as_bool()).unwrap_or_default()
     }
 
     /// The entries of the list `key`.

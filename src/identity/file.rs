@@ -135,7 +135,7 @@ fn compile(document: &Document, settings: &Settings, new_digest: NewDigest) -> R
     let mut by_email = HashMap::new();
     for entry in &document.users {
         if let Some(account) = account(entry, &mut faults)
-            && !entry.flag("disabled")
+            && !entry.is_disabled()
         {
             let account = Arc::new(account);
             if settings.search_email

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::factor::password::PasswordHash;
 use crate::subject::Identity;
 
-pub mod document;
+pub(crate) mod document;
 pub mod file;
 
 /// How often a session looks whether its account has changed (`authentication_backend.refresh_interval`).

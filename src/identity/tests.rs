@@ -219,7 +219,7 @@ fn rewriting_keeps_what_was_there() {
         assert_eq!(after.text(key), Some(value), "{key}");
     }
     assert_eq!(after.text("password"), before.text("password"));
-    assert!(again.users[1].flag("disabled"));
+    assert!(again.users[1].is_disabled());
     let rendered = document.render();
     for kept in [r#""street_address":"Main Street 1""#, r#""shift":3"#, r#""on_call":true"#, r#""sites":["a","b"]"#] {
         assert!(rendered.contains(kept), "{kept}: {rendered}");
@@ -260,7 +260,7 @@ proptest! {
         for (entry, name) in again.users.iter().zip(&names) {
             prop_assert_eq!(&entry.name, name);
             prop_assert_eq!(entry.text("displayname"), Some(text.as_str()));
-            prop_assert_eq!(entry.flag("disabled"), disabled);
+            prop_assert_eq!(entry.is_disabled(), disabled);
             prop_assert_eq!(entry.list("groups").collect::<Vec<_>>(), groups.iter().map(String::as_str).collect::<Vec<_>>());
         }
     }

@@ -249,8 +249,7 @@ impl Portal {
         let identity = signed_in.identity;
         // Whatever the browser showed ends: a session that somebody planted would shadow the new one (A72, A73).
         self.close(visit).await?;
-        let cookie =
-            self.sessions.open(visit.site, identity.clone(), Factors::PASSWORD, remember, None, visit.now).await?;
+        let cookie = self.sessions.open(visit.site, identity.clone(), Factors::PASSWORD, remember, visit.now).await?;
         Ok(Entered { identity, cookie })
     }
 

@@ -1,21 +1,21 @@
 //! The portal: signing in and out, for people (pages without scripts) and for clients (JSON).
 //!
 //! Its API is Authelia's. Everything that changes something must come from the portal's own pages or
-//! from no page at all ([`csrf`]); people are sent only to addresses that were checked in the same
-//! request ([`redirect`]); nothing that came in goes out again unescaped ([`pages`]).
+//! from no page at all (`csrf.rs`); people are sent only to addresses that were checked in the same
+//! request ([`redirect`]); nothing that came in goes out again unescaped (`pages.rs`).
 //!
 //! The portal never talks to the gate. They meet in the session store.
 
-pub mod csrf;
-pub mod form;
-pub mod json;
+mod csrf;
+mod form;
+mod json;
 mod login;
-pub mod pages;
+mod pages;
 pub mod redirect;
-pub mod reply;
-pub mod returns;
+mod reply;
+mod returns;
 mod state;
-pub mod visit;
+mod visit;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -87,7 +87,7 @@ impl Certificates {
 
 /// Builds the server side of TLS from a PEM chain (leaf first), its key, and the authorities whose
 /// certificates clients must show, if there are any (RFC 8446 section 4.3.2).
-pub(crate) fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, Fault> {
+fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, Fault> {
     let TlsSettings { certificate, key, client_authorities } = settings;
     let chain = certificates("certificate", certificate)?;
     let private_key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable("key", key, &error))?;

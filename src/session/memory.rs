@@ -43,13 +43,8 @@ impl Memory {
     }
 
     /// How many sessions there are; some may have ended since the last sweep.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.table.len()
-    }
-
-    /// Whether there is no session.
-    pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
     }
 
     /// How many sessions had to give way to newer ones.

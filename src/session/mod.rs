@@ -164,8 +164,9 @@ impl Sessions {
         Ok(chosen)
     }
 
-    /// Signs a person in at `site`: `old` ends, and a session under a fresh id starts (A72). Answers with the cookie
-    /// to set.
+    /// Signs a person in at `site`: a session starts, under a fresh id. Answers with the cookie to set.
+    ///
+    /// What the request shows must be closed first: under an id that somebody planted it would live on (A72).
     ///
     /// # Errors
     ///
@@ -176,13 +177,9 @@ impl Sessions {
         identity: Identity,
         factors: Factors,
         remember: bool,
-        old: Option<&Found>,
         now: UnixTime,
     ) -> Result<SetCookie, StoreUnavailable> {
         let id = SessionId::generate()?;
-        if let Some(old) = old {
-            self.end(old).await?;
-        }
         let session = Arc::new(Session::start(site, identity, factors, remember, now));
         let expires = session.expires;
         self.count(self.kept.insert(&id.key(), session).await)?;
@@ -265,9 +262,12 @@ impl Sessions {
     pub fn stats(&self) -> Stats {
         let store_errors = self.errors.load(Ordering::Relaxed);
         match &self.kept {
-            Kept::Memory(memory) => {
-                Stats { active: Some(memory.len() as u64), evicted: memory.evicted(), store_errors, ..Stats::default() }
-            }
+            Kept::Memory(memory) => Stats {
+                active: Some(memory.count() as u64),
+                evicted: memory.evicted(),
+                store_errors,
+                ..Stats::default()
+            },
             Kept::Redis(redis) => Stats {
                 store_errors,
                 touches_dropped: redis.touches_dropped(),

@@ -21,8 +21,6 @@ use super::site::{CookieDomain, Site};
 pub struct Factors(u8);
 
 impl Factors {
-    /// Nothing was shown.
-    pub const NONE: Factors = Factors(0);
     /// Knowledge: a password.
     pub const PASSWORD: Factors = Factors(1);
     /// Possession: a time-based one-time password (RFC 6238).
@@ -260,7 +258,7 @@ mod tests {
     fn two_factors_are_two_kinds() {
         #[rustfmt::skip]
         let table = [
-            (Factors::NONE,                                              AssuranceLevel::Anonymous),
+            (Factors::default(),                                         AssuranceLevel::Anonymous),
             (Factors::PASSWORD,                                          AssuranceLevel::OneFactor),
             (Factors::TOTP,                                              AssuranceLevel::OneFactor),
             (Factors::TOTP.and(Factors::WEBAUTHN),                       AssuranceLevel::OneFactor),

@@ -21,9 +21,9 @@ use crate::secret::Secret;
 use crate::subject::Identity;
 use crate::telemetry::metrics::Checked;
 
-pub mod attempts;
+mod attempts;
 mod basic;
-pub mod pace;
+mod pace;
 pub mod pool;
 
 use attempts::{Attempts, Counted};
@@ -68,18 +68,6 @@ pub enum Refused {
     Busy,
     /// The check itself broke down.
     Unavailable,
-}
-
-impl Refused {
-    /// The reason in one word, for metrics and logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Refused::Credentials => "credentials",
-            Refused::Banned => "banned",
-            Refused::Busy => "busy",
-            Refused::Unavailable => "unavailable",
-        }
-    }
 }
 
 /// What has become of an account that somebody is signed in with.
@@ -141,7 +129,7 @@ impl SignIn {
         })
     }
 
-    /// The portal's first factor. Every answer but [`Refused::Busy`] takes the portal's [`Pace`].
+    /// The portal's first factor. Every answer but [`Refused::Busy`] takes the portal's `Pace`.
     ///
     /// # Errors
     ///
@@ -170,7 +158,7 @@ impl SignIn {
     /// Basic credentials (RFC 7617), which come with every request.
     ///
     /// The user is looked up and the ban checked each time; the hash is skipped if `cache` knows the
-    /// credentials. Failures take the [`Pace`] of Basic, successes no longer than they need.
+    /// credentials. Failures take the `Pace` of Basic, successes no longer than they need.
     ///
     /// # Errors
     ///

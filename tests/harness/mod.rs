@@ -14,4 +14,6 @@ pub mod portcullis;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+#[macro_use]
+pub mod stand;
 pub mod stranger;

@@ -8,6 +8,44 @@ use tempfile::TempDir;
 
 use super::process::Process;
 
+/// A users file. The password of both is `password`, its digest as cheap as it gets.
+pub const USERS: &str = "
+users:
+  john: {displayname: John Doe, groups: [dev], password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}
+  mary: {displayname: Mary, groups: [ops], password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}
+";
+
+/// The configuration of a gate and a portal whose listeners are under test; `{more}` follows the gate's address.
+pub const CONFIG: &str = "
+server: {address: 'tcp://{gate}/'{more}}
+portal: {address: 'tcp://{portal}/'}
+telemetry: {metrics: {enabled: true, address: 'tcp://{metrics}/metrics'}}
+authentication_backend: {file: {path: users.yaml}}
+session: {cookies: [{domain: example.com, authelia_url: 'https://auth.example.com/'}]}
+access_control:
+  default_policy: deny
+  rules:
+    - {domain: public.example.com, policy: bypass}
+    - {domain: app.example.com, policy: one_factor}
+    - {domain: '*.wild.example.com', policy: one_factor}
+    - {domain_regex: '^[a-z]+\\.regex\\.example\\.com$', policy: one_factor}
+";
+
+/// Starts one with [`CONFIG`], `more` behind the gate's address, and [`USERS`].
+#[track_caller]
+pub fn start(more: &str) -> Portcullis {
+    Portcullis::start(&CONFIG.replace("{more}", more), &[("users.yaml", USERS)])
+}
+
+/// A question of Traefik's about `host`, as the bytes on the wire; `more` are header lines.
+pub fn question(host: &str, more: &str) -> Vec<u8> {
+    format!(
+        "GET /api/authz/forward-auth HTTP/1.1\r\nHost: gate\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\n\
+         X-Forwarded-Host: {host}\r\nX-Forwarded-Uri: /\r\n{more}\r\n"
+    )
+    .into_bytes()
+}
+
 /// A running `portcullis serve`, in a directory of its own.
 pub struct Portcullis {
     config: String,
