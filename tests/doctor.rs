@@ -147,7 +147,7 @@ fn a_line_less_is_named_too() {
         (
             "nothing is stripped before the question",
             CADDY,
-            &[("\t\timport strip_forged_headers\n\n", "\n")],
+            &[("\t\timport strip_forged_headers\n\t\trequest_header", "\t\trequest_header")],
             &["facts-foreign", "way-forged"],
         ),
         (
@@ -216,7 +216,7 @@ fn a_line_less_is_named_too() {
                     "\tauto_https disable_certs",
                     "\tauto_https disable_certs\n\tservers {\n\t\ttrusted_proxies static private_ranges\n\t}",
                 ),
-                ("\t\timport strip_forged_headers\n\n", "\n"),
+                ("\t\timport strip_forged_headers\n\t\trequest_header", "\t\trequest_header"),
             ],
             &["facts-forged", "facts-foreign", "address-appended", "way-forged"],
         ),
