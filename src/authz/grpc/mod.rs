@@ -191,7 +191,7 @@ fn inquiry<'a>(http: &'a HttpRequest, facts: &Facts<'_>) -> Result<Inquiry<'a>, 
         return Err(Refusal::Disagreement);
     }
     let host = required(&http.host, "host")?;
-    if facts.host.value("Host")?.is_some_and(|other| !other.eq_ignore_ascii_case(host)) {
+    if facts.host.written("Host")?.is_some_and(|other| !other.eq_ignore_ascii_case(host)) {
         return Err(Refusal::Disagreement);
     }
     let object = Object::from_parts(
