@@ -877,6 +877,8 @@ fn a60_no_framing_trick_smuggles_a_second_question() {
         ("a bare CR ends a line",      format!("POST /api/authz/ext-authz//a HTTP/1.1\r\n{outer}X: y\rContent-Length: 0\r\n\r\n{inner}")),
         ("a folded line",              format!("POST /api/authz/ext-authz//a HTTP/1.1\r\n{outer}X: y\r\n Content-Length: 3\r\n\r\n{inner}")),
         ("a bare LF inside chunks",    format!("POST /api/authz/ext-authz//a HTTP/1.1\r\n{outer}Transfer-Encoding: chunked\r\n\r\n0\n\n{inner}")),
+        ("lines that end in LF alone", format!("POST /api/authz/ext-authz//a HTTP/1.1\r\n{outer}Content-Length: 3\r\n\r\nabc{inner}").replace("\r\n", "\n")),
+        ("a bare LF hides a length",   format!("POST /api/authz/ext-authz//a HTTP/1.1\r\n{outer}X: y\nContent-Length: 3\r\n\r\nabc{inner}")),
         ("a colon at the start",       format!("POST /api/authz/ext-authz//a HTTP/1.1\r\n{outer}: x\r\n\r\n{inner}")),
         ("an upgrade",                 format!("GET /api/authz/ext-authz//a HTTP/1.1\r\n{outer}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: 3\r\n\r\nabc{inner}")),
     ];

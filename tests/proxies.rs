@@ -473,7 +473,9 @@ fn a34_a35_a39_forged_forwarded_headers_change_nothing(stand: &Stand) {
 
     let seen = seen(&stand.send(&with_forged_headers(Request::page("public.example.com", "/"))));
     for (name, value) in &seen.headers {
-        let forged = ["forged", "198.51.100.66", "666"].iter().any(|mark| value.to_ascii_lowercase().contains(mark));
+        let marked = ["forged", "198.51.100.66"].iter().any(|mark| value.to_ascii_lowercase().contains(mark));
+        // By itself: three sixes stand in one of many random request ids.
+        let forged = marked || value.split(',').any(|part| part.trim() == "666");
         assert!(!forged, "`{name}: {value}` reached the application");
     }
     assert_eq!(seen.values("x-forwarded-proto"), ["https"]);
