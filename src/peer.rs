@@ -155,12 +155,16 @@ mod tests {
     #[test]
     fn a36_the_rightmost_untrusted_hop_is_the_client() {
         #[rustfmt::skip]
-        let table: [(&str, &str, &[&str], Option<&str>); 13] = [
+        let table: [(&str, &str, &[&str], Option<&str>); 17] = [
             // because                                  peer           chain                                    client
             ("one proxy, one hop",                      "127.0.0.1",   &["192.0.2.1"],                          Some("192.0.2.1")),
             ("the client wrote the left part",          "127.0.0.1",   &["10.0.0.5, 192.0.2.1"],                Some("192.0.2.1")),
             ("two lines are one chain",                 "127.0.0.1",   &["10.0.0.5", "192.0.2.1"],              Some("192.0.2.1")),
             ("two trusted proxies",                     "127.0.0.1",   &["192.0.2.9, 192.0.2.1, 10.1.1.1"],     Some("192.0.2.1")),
+            ("three, in several lines",                 "127.0.0.1",   &["192.0.2.9, 192.0.2.1", "10.1.1.1, 10.2.2.2"], Some("192.0.2.1")),
+            ("the client wrote lines of its own",       "127.0.0.1",   &["10.0.0.5", "10.0.0.6", "192.0.2.1", "10.1.1.1"], Some("192.0.2.1")),
+            ("what stands behind the rightmost",        "127.0.0.1",   &["a, ,unknown", "192.0.2.1"],           Some("192.0.2.1")),
+            ("an empty line is a hop",                  "127.0.0.1",   &["192.0.2.1", ""],                      None),
             ("no chain: the peer asks for itself",      "127.0.0.1",   &[],                                     Some("127.0.0.1")),
             ("an untrusted peer is believed nothing",   "192.0.2.66",  &["192.0.2.1"],                          Some("192.0.2.66")),
             ("a certificate stands for an address",     "certified 192.0.2.66", &["192.0.2.1"],                 Some("192.0.2.1")),
@@ -190,6 +194,12 @@ mod tests {
             "fe80::1%eth0",
             "[::1]",
             "1.2.3",
+            "for=\"[::1]\"",
+            "192.0.2.1:80",
+            "192.0.2.1 192.0.2.2",
+            "192.0.2.1\u{a0}",
+            "::ffff:192.0.2",
+            "localhost",
         ] {
             assert_eq!(client("127.0.0.1", &[hop]), None, "{hop}");
             assert_eq!(client("127.0.0.1", &[&format!("192.0.2.1, {hop}")]), None, "{hop}");

@@ -243,6 +243,8 @@ fn check(what: &str, value: &str) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{AssuranceLevel, Groups, Identity};
 
     #[test]
@@ -273,6 +275,29 @@ mod tests {
     fn a48_a_group_that_reads_as_two_is_refused() {
         let fault = Identity::new("bob", "", ["users,admins"], []).unwrap_err();
         assert!(fault.message.contains("users,admins"), "{fault}");
+    }
+
+    proptest! {
+        /// Whatever a directory holds: each attribute is a header of its own, or there is no identity.
+        #[test]
+        fn a47_a48_every_attribute_is_refused_or_fits_its_header(
+            texts in prop::collection::vec(prop_oneof![any::<String>(), "[a-z,; \r\n\0é]{1,6}", Just("é".repeat(5_000))], 3..7),
+        ) {
+            let [username, name, email, groups @ ..] = texts.as_slice() else { return Ok(()) };
+            let Ok(identity) = Identity::new(username, name, groups.iter().map(String::as_str), [email.as_str()]) else {
+                return Ok(());
+            };
+            for value in identity.header_values() {
+                let value = String::from_utf8(value.to_vec()).unwrap();
+                prop_assert!(!value.contains(char::is_control), "{:?}", value);
+            }
+            let [user, joined, _, address] = identity.header_values();
+            prop_assert_eq!(&*user, username.as_bytes());
+            prop_assert_eq!(&*address, email.as_bytes());
+            let joined = String::from_utf8(joined.to_vec()).unwrap();
+            let read: Vec<&str> = joined.split(',').filter(|group| !group.is_empty()).collect();
+            prop_assert_eq!(read, groups.iter().map(String::as_str).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -7,13 +7,14 @@
 mod harness;
 
 use std::fmt::Write as _;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
 use harness::client::{Client, Request};
-use harness::portcullis::{Portcullis, USERS};
+use harness::portcullis::Portcullis;
 use harness::redis::{RedisServer, Transport};
 
 /// Nearly everything is open, so that only the refusal of a malformed question keeps it from a 200.
@@ -37,6 +38,14 @@ access_control:
     - {domain: app.example.com, policy: one_factor}
 ";
 
+/// The password is `password`, and of the third `pass #word`; the hashes are as cheap as it gets.
+const USERS: &str = "
+users:
+  john: {displayname: John, groups: [dev], password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}
+  mary: {displayname: Mary, groups: [ops], password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}
+  hash: {displayname: Hash, password: '$5$rounds=1000$0123456789abcdef$/bV10CIbqDVCN8/ccWb.LhTGLGQyPnm0xOnGtCs9niC'}
+";
+
 fn start() -> Portcullis {
     start_with("", "name: authelia_session", "text")
 }
@@ -52,8 +61,11 @@ fn tell(address: SocketAddr, bytes: &[u8]) -> String {
     // A server that refuses early may have closed before all is sent.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    String::from_utf8_lossy(&answer).into_owned()
+    // A reset is an end as well; running into our own deadline is none.
+    let left_open = stream.read_to_end(&mut answer).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(!left_open, "the connection is left open behind {answer:?}");
+    answer
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -170,10 +182,6 @@ impl Dice {
         self.0 ^= self.0 << 17;
         usize::try_from(self.0 % u64::try_from(sides).unwrap_or(1)).unwrap_or(0)
     }
-
-    fn text(&mut self, length: usize) -> String {
-        (0..length).map(|_| char::from(b'a' + u8::try_from(self.throw(26)).unwrap_or(0))).collect()
-    }
 }
 
 // One HTTP/2 exchange by hand: a library would refuse to send most of it.
@@ -201,9 +209,12 @@ fn fields(of: &[(&str, &str)]) -> Vec<u8> {
 
 /// Whether a request with these fields is answered 200 over HTTP/2 without TLS.
 fn passes_over_http2(address: SocketAddr, of: &[(&str, &str)]) -> bool {
+    passes_with_flags(address, of, 0x5) // END_STREAM and END_HEADERS
+}
+
+fn passes_with_flags(address: SocketAddr, of: &[(&str, &str)], flags: u8) -> bool {
     let mut stream = connect(address);
-    // HEADERS with END_STREAM and END_HEADERS.
-    let sent = [PREFACE, &frame(4, 0, 0, &[]), &frame(1, 0x5, 1, &fields(of))].concat();
+    let sent = [PREFACE, &frame(4, 0, 0, &[]), &frame(1, flags, 1, &fields(of))].concat();
     stream.write_all(&sent).expect("ask");
     loop {
         let mut head = [0; 9];
@@ -222,6 +233,24 @@ fn passes_over_http2(address: SocketAddr, of: &[(&str, &str)]) -> bool {
             _ => {}
         }
     }
+}
+
+/// A question of one of the [`dialects`], over HTTP/2.
+fn over_http2(path: &str, fields: &[(&'static str, Vec<u8>)]) -> Vec<(String, String)> {
+    let mut of: Vec<_> =
+        http2(path, &[]).iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    for (name, value) in fields {
+        let name = if *name == "Host" { ":authority".to_owned() } else { name.to_ascii_lowercase() };
+        of.push((name, String::from_utf8_lossy(value).into_owned()));
+    }
+    // Pseudo-header fields come first.
+    of.sort_by_key(|(name, _)| !name.starts_with(':'));
+    of
+}
+
+fn passes(address: SocketAddr, of: &[(String, String)]) -> bool {
+    let of: Vec<_> = of.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    passes_over_http2(address, &of)
 }
 
 fn http2<'a>(path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
@@ -261,6 +290,16 @@ fn a14_every_control_byte_in_every_field_is_refused() {
             } else if fields.len() == 2 {
                 refused(&tell(server.gate, &put(&escaped(&line), &fields)), &escape);
             }
+            // Over HTTP/2, where no line ends: NUL, CR and LF are bytes like any other to its framing.
+            let path = String::from_utf8_lossy(&line[4..]).into_owned();
+            let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+            for n in 1..fields.len() {
+                let (name, value) = (fields[n].0.to_ascii_lowercase(), text(&spoilt(&fields[n].1, 2)));
+                let mut of = over_http2(&path, &fields);
+                of.retain(|(known, _)| *known != name);
+                of.push((name, value));
+                assert!(!passes(server.gate, &of), "{byte:#x} in {} over HTTP/2", fields[n].0);
+            }
         }
     }
 }
@@ -281,6 +320,7 @@ fn a15_what_is_malformed_is_never_answered_with_a_yes() {
         "https://public.example.com/%zz",
         "https://public.example.com/%",
         &format!("https://public.example.com/{percents}"),
+        &format!("https://public.example.com/{}", "%".repeat(10_000)),
         "https://public.example.com:99999/",
         "https://[::1/",
         "https://public.example.com https://public.example.com",
@@ -363,6 +403,9 @@ fn a08_a17_a_target_is_a_path_and_nothing_else() {
     ] {
         assert_eq!(status(&ask(&server, "public.example.com", target, &[])), 400, "{target}");
     }
+    let mut whole_server = forward("public.example.com", "*");
+    whole_server[1].1 = b"OPTIONS";
+    assert_eq!(status(&tell(server.gate, &question(FORWARD, &whole_server))), 200, "`*` is for OPTIONS");
     #[rustfmt::skip]
     let table = [
         ("a17: absolute, another Host",   "GET http://public.example.com/api/authz/ext-authz//a", "app.example.com"),
@@ -422,6 +465,8 @@ fn a17_a31_a57_http2_names_one_host_and_a_path() {
 fn a24_a_fact_given_twice_is_refused_in_both_orders() {
     let server = start();
     for (line, fields) in dialects() {
+        let path = String::from_utf8_lossy(&line[4..]).into_owned();
+        assert!(passes(server.gate, &over_http2(&path, &fields)), "{path} over HTTP/2, each given once");
         for n in 0..fields.len() {
             let (name, good) = fields[n].clone();
             // The proxy's own host is no fact to forward-auth and auth-request.
@@ -437,14 +482,8 @@ fn a24_a_fact_given_twice_is_refused_in_both_orders() {
                 fields.extend(twice.iter().map(|value| (name, value.to_vec())));
                 refused(&tell(server.gate, &put(&line, &fields)), &format!("two of {name}: {twice:?}"));
 
-                let path = String::from_utf8_lossy(&line[4..]).into_owned();
-                let lower: Vec<(String, String)> = fields
-                    .iter()
-                    .map(|(name, value)| (name.to_ascii_lowercase(), String::from_utf8_lossy(value).into_owned()))
-                    .collect();
-                let mut of = http2(&path, &[(":authority", "public.example.com")]);
-                of.extend(lower.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-                assert!(!passes_over_http2(server.gate, &of), "over HTTP/2, two of {name}: {twice:?}");
+                let of = over_http2(&path, &fields);
+                assert!(!passes(server.gate, &of), "over HTTP/2, two of {name}: {twice:?}");
             }
             if name.ends_with("Uri") || name.ends_with("URL") {
                 continue; // a path may hold a comma
@@ -453,6 +492,82 @@ fn a24_a_fact_given_twice_is_refused_in_both_orders() {
             let mut fields = fields.clone();
             fields[n].1 = joined;
             refused(&tell(server.gate, &put(&line, &fields)), &format!("two joined in {name}"));
+        }
+    }
+}
+
+/// A scheme that is not TLS is refused with a session too, and so is whatever is none.
+#[test]
+fn a30_only_a_scheme_with_tls_is_answered_with_a_yes() {
+    let server = start();
+    let cookie = sign_in(&server, "john").into_bytes();
+    for (line, fields) in dialects() {
+        for (scheme, expected) in [
+            ("https", 200),
+            ("HTTPS", 200),
+            ("wss", 200),
+            ("http", 400),
+            ("ws", 400),
+            ("HTTP", 400),
+            ("javascript", 400),
+            ("https,http", 400),
+            ("https, https", 400),
+            ("https:", 400),
+            ("on", 400),
+        ] {
+            for host in ["app.example.com", "public.example.com"] {
+                let mut fields = fields.clone();
+                for (_, value) in &mut fields {
+                    let text = String::from_utf8_lossy(value).replace("public.example.com", host);
+                    *value = match text.strip_prefix("https://") {
+                        Some(rest) => format!("{scheme}://{rest}").into_bytes(),
+                        None if text == "https" => scheme.as_bytes().to_vec(),
+                        None => text.into_bytes(),
+                    };
+                }
+                fields.push(("Cookie", cookie.clone()));
+                let got = tell(server.gate, &put(&line, &fields));
+                assert_eq!(status(&got), expected, "{scheme} at {host}: {got}");
+                if expected != 200 {
+                    assert_eq!((value(&got, "remote-user"), value(&got, "location")), (None, None), "{scheme}: {got}");
+                }
+            }
+        }
+    }
+}
+
+/// Every dialect with every header of the others, which a client may have sent through a proxy that knows only its own.
+#[test]
+fn a35_headers_of_another_dialect_are_not_read() {
+    let server = start();
+    let foreign: [(&str, &[u8]); 6] = [
+        ("X-Forwarded-Method", b"POST"),
+        ("X-Forwarded-Host", b"public.example.com"),
+        ("X-Forwarded-Uri", b"/public"),
+        ("X-Original-Method", b"POST"),
+        ("X-Original-URL", b"https://public.example.com/"),
+        ("X-Rewrite-URL", b"/public"),
+    ];
+    for (line, fields) in dialects() {
+        // X-Forwarded-Proto is asked for by two of them, and is Traefik's only in the third.
+        let own: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
+        for host in ["app.example.com", "post.example.com", "lan.example.com"] {
+            let mut fields = fields.clone();
+            for (_, value) in &mut fields {
+                *value = String::from_utf8_lossy(value).replace("public.example.com", host).into_bytes();
+            }
+            let plain = status(&tell(server.gate, &put(&line, &fields)));
+            assert!(matches!(plain, 401 | 403), "{host}: {plain}");
+            let mut all = fields.clone();
+            for (name, value) in foreign.iter().filter(|(name, _)| !own.contains(name)) {
+                let mut one = fields.clone();
+                one.push((*name, value.to_vec()));
+                all.push((*name, value.to_vec()));
+                assert_eq!(status(&tell(server.gate, &put(&line, &one))), plain, "{own:?} and {name} at {host}");
+                one.rotate_right(1);
+                assert_eq!(status(&tell(server.gate, &put(&line, &one))), plain, "{name} before {own:?} at {host}");
+            }
+            assert_eq!(status(&tell(server.gate, &put(&line, &all))), plain, "{own:?} and all others at {host}");
         }
     }
 }
@@ -491,6 +606,9 @@ fn a38_prefix_and_port_change_nothing() {
             ("Forwarded", "for=192.0.2.1;host=evil.com;proto=http"),
             ("X-Real-IP", "192.0.2.1"),
             ("True-Client-IP", "192.0.2.1"),
+            ("X-Forwarded-Client-Cert", "Subject=\"CN=admin\""),
+            ("X-Forwarded-Tls-Client-Cert-Info", "CN=admin"),
+            ("X-Envoy-Original-Path", "/public"),
         ] {
             let got = ask(&server, host, "/x?y=z", &[("Accept", b"text/html"), (name, forged.as_bytes())]);
             assert_eq!(without_date(got), plain, "{host} with {name}: {forged}");
@@ -523,6 +641,7 @@ fn a39_a46_every_alias_of_every_name_is_refused() {
         "X-Forwarded-Uri",
         "X-Forwarded-For",
         "X-Forwarded-Prefix",
+        "X-Forwarded-Port",
         "X-Original-Method",
         "X-Original-URL",
         "X-Authelia-URL",
@@ -546,7 +665,7 @@ fn a39_a46_every_alias_of_every_name_is_refused() {
             }
         }
     }
-    assert_eq!(tried, 2 * 2 * (5 + 10 * 3), "every name at every place");
+    assert_eq!(tried, 2 * 2 * (5 + 11 * 3), "every name at every place");
     for harmless in ["X_Request_Id", "Remote_Office", "My_Remote_User", "X.Request.Id"] {
         assert_eq!(status(&ask(&server, "public.example.com", "/", &[(harmless, b"1")])), 200, "{harmless}");
     }
@@ -588,29 +707,65 @@ fn a43_a_proxy_protocol_header_is_no_request() {
     }
 }
 
+/// Sessions, passwords and nobody, mixed and pipelined, with each of the stores.
 #[test]
 fn a49_everybody_gets_their_own_identity_and_nobody_elses() {
-    let server = start();
-    let people = ["john", "mary"].map(|user| (user, sign_in(&server, user)));
-    std::thread::scope(|scope| {
-        for thread in 0..8 {
-            let (people, gate) = (&people, server.gate);
-            scope.spawn(move || {
-                let mut stream = BufReader::new(connect(gate));
-                for n in 0..1_250 {
-                    let who = (n * 7 + thread) % 3;
-                    let (user, cookie) = people.get(who).map_or(("", ""), |(user, cookie)| (*user, cookie.as_str()));
-                    let asked = format!(
-                        "GET /api/authz/forward-auth HTTP/1.1\r\nHost: gate\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\n\
-                         X-Forwarded-Host: public.example.com\r\nX-Forwarded-Uri: /{n}\r\nCookie: {cookie}\r\n\r\n"
-                    );
-                    stream.get_mut().write_all(asked.as_bytes()).expect("ask");
-                    let got = answer(&mut stream);
-                    assert_eq!((status(&got), value(&got, "remote-user")), (200, Some(user)), "{got}");
-                }
-            });
+    const PEOPLE: usize = 12;
+    let digest = "$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7";
+    let users: String = (0..PEOPLE)
+        .map(|n| {
+            format!(
+                "  user{n}: {{displayname: User {n}, groups: [g{n}], email: u{n}@example.com, password: '{digest}'}}\n"
+            )
+        })
+        .collect();
+    let redis = RedisServer::start(Transport::Tcp, &[]);
+    let shared = format!("secret: not a secret\n  redis: {{host: 127.0.0.1, port: {}}}", redis.port());
+    for store in ["name: authelia_session", &shared] {
+        let config = CONFIG.replace("{more}", "").replace("{store}", store).replace("{format}", "text");
+        let server = &Portcullis::start(&config, &[("users.yaml", &format!("users:\n{users}"))]);
+        let signing_in: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..PEOPLE).map(|n| scope.spawn(move || sign_in(server, &format!("user{n}")))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("a cookie")).collect()
+        });
+        // What is sent, and who that is.
+        let mut people: Vec<(String, String)> = vec![(String::new(), String::new())];
+        for (n, cookie) in signing_in.iter().enumerate() {
+            people.push((format!("Cookie: {cookie}\r\n"), format!("user{n}")));
+            let basic = base64::engine::general_purpose::STANDARD.encode(format!("user{n}:password"));
+            people.push((format!("Authorization: Basic {basic}\r\n"), format!("user{n}")));
         }
-    });
+        let people = &people;
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                scope.spawn(move || {
+                    let mut dice = Dice(thread + 1);
+                    let mut stream = BufReader::new(connect(server.gate));
+                    for _ in 0..50 {
+                        let (mut batch, mut expected) = (String::new(), Vec::new());
+                        for _ in 0..25 {
+                            let (credential, user) = &people[dice.throw(people.len())];
+                            write!(
+                                batch,
+                                "GET /api/authz/forward-auth HTTP/1.1\r\nHost: gate\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\n\
+                                 X-Forwarded-Host: public.example.com\r\nX-Forwarded-Uri: /\r\n{credential}\r\n"
+                            )
+                            .expect("write");
+                            expected.push(user.as_str());
+                        }
+                        stream.get_mut().write_all(batch.as_bytes()).expect("ask");
+                        for user in expected {
+                            let got = answer(&mut stream);
+                            assert_eq!((status(&got), value(&got, "remote-user")), (200, Some(user)), "{got}");
+                            let group = user.replace("user", "g");
+                            assert_eq!(value(&got, "remote-groups"), Some(group.as_str()), "{got}");
+                        }
+                    }
+                });
+            }
+        });
+    }
 }
 
 #[test]
@@ -722,6 +877,8 @@ fn a60_no_framing_trick_smuggles_a_second_question() {
         ("a bare CR ends a line",      format!("POST /api/authz/ext-authz//a HTTP/1.1\r\n{outer}X: y\rContent-Length: 0\r\n\r\n{inner}")),
         ("a folded line",              format!("POST /api/authz/ext-authz//a HTTP/1.1\r\n{outer}X: y\r\n Content-Length: 3\r\n\r\n{inner}")),
         ("a bare LF inside chunks",    format!("POST /api/authz/ext-authz//a HTTP/1.1\r\n{outer}Transfer-Encoding: chunked\r\n\r\n0\n\n{inner}")),
+        ("lines that end in LF alone", format!("POST /api/authz/ext-authz//a HTTP/1.1\r\n{outer}Content-Length: 3\r\n\r\nabc{inner}").replace("\r\n", "\n")),
+        ("a bare LF hides a length",   format!("POST /api/authz/ext-authz//a HTTP/1.1\r\n{outer}X: y\nContent-Length: 3\r\n\r\nabc{inner}")),
         ("a colon at the start",       format!("POST /api/authz/ext-authz//a HTTP/1.1\r\n{outer}: x\r\n\r\n{inner}")),
         ("an upgrade",                 format!("GET /api/authz/ext-authz//a HTTP/1.1\r\n{outer}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: 3\r\n\r\nabc{inner}")),
     ];
@@ -730,6 +887,37 @@ fn a60_no_framing_trick_smuggles_a_second_question() {
         assert!(!got.contains(" 200 OK"), "{because}: {got}");
         assert!(got.matches("HTTP/1.").count() <= 1, "{because}: two answers\n{got}");
     }
+}
+
+/// The portal does read bodies. Where two readers may see their end in different places it answers once, and hangs up.
+#[test]
+fn a60_no_framing_trick_smuggles_a_second_request_into_the_portal() {
+    let server = start();
+    let inner = "GET /api/state HTTP/1.1\r\nHost: auth.example.com\r\nConnection: close\r\n\r\n";
+    let head = "POST /api/logout HTTP/1.1\r\nHost: auth.example.com\r\n";
+    let length = inner.len();
+    #[rustfmt::skip]
+    let table = [
+        ("both framings",              format!("{head}Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}")),
+        ("the other way round",        format!("{head}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{inner}")),
+        ("two lengths",                format!("{head}Content-Length: 0\r\nContent-Length: {length}\r\n\r\n{inner}")),
+        ("two lengths, turned round",  format!("{head}Content-Length: {length}\r\nContent-Length: 0\r\n\r\n{inner}")),
+        ("a list of lengths",          format!("{head}Content-Length: 0, {length}\r\n\r\n{inner}")),
+        ("a space before the colon",   format!("{head}Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n{inner}")),
+        ("an unknown coding",          format!("{head}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n{inner}")),
+        ("chunked, and not last",      format!("{head}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{inner}")),
+        ("a length with a sign",       format!("{head}Content-Length: +0\r\n\r\n{inner}")),
+        ("a chunk size with a sign",   format!("{head}Transfer-Encoding: chunked\r\n\r\n+0\r\n\r\n{inner}")),
+        ("a folded line",              format!("{head}X: y\r\n Content-Length: 3\r\n\r\n{inner}")),
+        ("a bare CR ends a line",      format!("{head}X: y\rContent-Length: 0\r\n\r\n{inner}")),
+        ("HTTP/1.0 in chunks",         format!("{}Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}", head.replace("1.1", "1.0"))),
+    ];
+    for (because, sent) in table {
+        let got = tell(server.portal, sent.as_bytes());
+        assert!(got.matches("HTTP/1.").count() <= 1, "{because}: two answers\n{got}");
+    }
+    let got = tell(server.portal, format!("{head}Content-Length: 0\r\n\r\n{inner}").as_bytes());
+    assert_eq!(got.matches("HTTP/1.1 200").count(), 2, "two requests, well framed\n{got}");
 }
 
 #[test]
@@ -752,6 +940,14 @@ fn a61_a63_a_body_is_neither_read_nor_waited_for_and_ends_the_connection() {
             assert_eq!(value(&got, "connection"), Some("close"), "{announced}");
         }
     }
+    // Over HTTP/2: a head that announces more (END_HEADERS without END_STREAM), and nothing after it.
+    for announced in ["10", "104857600"] {
+        let of = http2(
+            "/api/authz/ext-authz//upload",
+            &[(":authority", "public.example.com"), ("x-forwarded-proto", "https"), ("content-length", announced)],
+        );
+        assert!(passes_with_flags(server.gate, &of, 0x4), "{announced} bytes over HTTP/2");
+    }
     // Forms say nothing to the gate, whatever they hold.
     let mut stream = connect(server.gate);
     let form = "_method=POST&authelia_url=https://evil.com/&user=admin";
@@ -771,6 +967,11 @@ fn a62_early_data_signs_nobody_in() {
         .body("application/json", body);
     let got = Client::http(server.portal).send(&request);
     assert_eq!((got.status, got.header("set-cookie")), (425, None));
+    // The gate changes nothing, so it may answer, and answers the same.
+    for host in ["public.example.com", "app.example.com", "lan.example.com", "other.example.com"] {
+        let early = status(&ask(&server, host, "/", &[("Early-Data", b"1")]));
+        assert_eq!(early, status(&ask(&server, host, "/", &[])), "{host}");
+    }
 }
 
 #[test]
@@ -778,19 +979,20 @@ fn a75_a76_no_cookie_is_an_error_or_a_yes() {
     let server = start();
     let good = sign_in(&server, "john");
     let id = good.split_once('=').expect("a pair").1;
-    let (long, many) = ("A".repeat(4_096), "a=b; ".repeat(1_000));
+    let (long, many) = ("A".repeat(8_192), "a=b; ".repeat(1_000));
     let junk = ["A", "E", "I", "M", "Q"].map(|letter| format!("authelia_session={}; ", letter.repeat(43)));
     #[rustfmt::skip]
     let table = [
         ("a75: an escaped NUL",         "authelia_session=%00".to_owned()),
-        ("a75: 4 kB",                   format!("authelia_session={long}")),
+        ("a75: 8 kB",                   format!("authelia_session={long}")),
         ("a75: not base64",             "authelia_session=!!!!".to_owned()),
         ("a75: in quotes of its own",   format!("authelia_session=\"{id}")),
         ("a75: one letter more",        format!("authelia_session={id}A")),
         ("a75: one letter less",        format!("authelia_session={}", &id[1..])),
         ("a75: somebody made it up",    junk[0].clone()),
         ("a75: nothing",                "authelia_session=".to_owned()),
-        ("a75: bytes that are no text", "authelia_session=\u{ff}\u{fe}".to_owned()),
+        ("a75: letters of others",      "authelia_session=\u{ff}\u{fe}".to_owned()),
+        ("a76: in quotes",              format!("authelia_session=\"{id}\"")),
         ("a76: without a name",         format!("={good}")),
         ("a76: another name's value",   format!("a=\"x; b\"; x{good}")),
         ("a76: the name in a value",    format!("a={good}")),
@@ -804,6 +1006,10 @@ fn a75_a76_no_cookie_is_an_error_or_a_yes() {
         let got = ask(&server, "public.example.com", "/", &[("Cookie", cookie.as_bytes())]);
         assert_eq!((status(&got), value(&got, "remote-user")), (200, Some("")), "{because}");
     }
+    for odd in [b"\xff\xfe".as_slice(), b"\x80", b"\xc0\xae"] {
+        let cookie = [b"authelia_session=", odd].concat();
+        assert_eq!(status(&ask(&server, "app.example.com", "/", &[("Cookie", &cookie)])), 401, "a75: {odd:?}");
+    }
     let among = |before: &str| format!("{before}{good}").into_bytes();
     for (because, before) in [("1,000 others", many.as_str()), ("a junk one before", "authelia_session=junk; ")] {
         let got = ask(&server, "app.example.com", "/", &[("Cookie", &among(before))]);
@@ -812,6 +1018,51 @@ fn a75_a76_no_cookie_is_an_error_or_a_yes() {
     let three_thousand = "authelia_session=x; ".repeat(3_000);
     let got = status(&ask(&server, "app.example.com", "/", &[("Cookie", three_thousand.as_bytes())]));
     assert!(matches!(got, 401 | 431), "a76: 60 kB of them: {got}");
+}
+
+#[test]
+fn a73_of_two_peoples_sessions_neither_counts() {
+    let server = start();
+    let (john, mary, more) = (sign_in(&server, "john"), sign_in(&server, "mary"), sign_in(&server, "john"));
+    let who = |lines: &[&str]| {
+        let lines: Vec<(&str, &[u8])> = lines.iter().map(|line| ("Cookie", line.as_bytes())).collect();
+        let public = ask(&server, "public.example.com", "/", &lines);
+        let user = value(&public, "remote-user").expect("the header").to_owned();
+        let expected = if user.is_empty() { 401 } else { 200 };
+        assert_eq!((status(&public), status(&ask(&server, "app.example.com", "/", &lines))), (200, expected));
+        user
+    };
+    assert_eq!(who(&[&john]), "john");
+    for [first, second] in [[&john, &mary], [&mary, &john]] {
+        assert_eq!(who(&[&format!("{first}; {second}")]), "", "in one line");
+        assert_eq!(who(&[first, second]), "", "in two lines");
+        assert_eq!(who(&[&format!("a=1; {first}; authelia_session=junk"), second]), "", "among others");
+    }
+    for [first, second] in [[&john, &more], [&more, &john]] {
+        assert_eq!(who(&[&format!("{first}; {second}")]), "john", "two of one person");
+    }
+    assert_eq!(who(&[&mary]), "mary", "nobody was signed out");
+}
+
+/// What keeps fragments out of request lines leaves bodies alone, whose lines may begin with a space or a brace.
+#[test]
+fn a08_a_fragment_mark_in_a_body_stays_where_it_is() {
+    let server = start();
+    let sent = |password: &str| {
+        [
+            "{ \"username\": \"USER\", \"password\": \"PASSWORD\" }",
+            "{\n  \"username\": \"USER\",\n  \"password\": \"PASSWORD\"\n}",
+        ]
+        .map(|body| body.replace("USER", "hash").replace("PASSWORD", password))
+    };
+    for (password, expected) in [("pass #word", 200), ("pass word", 401)] {
+        for body in sent(password) {
+            let request = Request::script("POST", "auth.example.com", "/api/firstfactor")
+                .header("Origin", "https://auth.example.com")
+                .body("application/json", body.as_bytes());
+            assert_eq!(Client::http(server.portal).send(&request).status, expected, "{body}");
+        }
+    }
 }
 
 #[test]
@@ -903,7 +1154,7 @@ fn a101_redis_killed_or_frozen_during_traffic_opens_nothing() {
 }
 
 #[test]
-fn a102_nothing_slow_large_or_endless_keeps_others_waiting() {
+fn a102_no_expression_and_no_half_of_a_head_keeps_others_waiting() {
     let server =
         start_with(", timeouts: {read: 1s, idle: 1s}, buffers: {read: 131072}", "name: authelia_session", "text");
     let begun = Instant::now();
@@ -930,71 +1181,6 @@ fn a102_nothing_slow_large_or_endless_keeps_others_waiting() {
         let _ = stream.read_to_end(&mut got);
         refused(&String::from_utf8_lossy(&got), "half a head");
     }
-
-    // HTTP/2: heads without end, requests taken back at once, empty frames, pings and settings.
-    let of = fields(&http2("/api/authz/forward-auth", &[(":authority", "gate")]));
-    let opened = [PREFACE, &frame(4, 0, 0, &[])].concat();
-    let endless = |kind: u8, flags: u8, payload: &[u8]| frame(kind, flags, 1, payload).repeat(20_000);
-    let taken_back: Vec<u8> = (0..5_000_u32)
-        .flat_map(|n| [frame(1, 0x4, 2 * n + 1, &of), frame(3, 0, 2 * n + 1, &[0, 0, 0, 8])].concat())
-        .collect();
-    #[rustfmt::skip]
-    let floods = [
-        ("a head without end", [frame(1, 0, 1, &of), endless(9, 0, &fields(&[("x-a", "b")]))].concat()),
-        ("empty pieces of it", [frame(1, 0, 1, &of), endless(9, 0, &[])].concat()),
-        ("taken back",         taken_back),
-        ("empty data",         [frame(1, 0x4, 1, &of), endless(0, 0, &[])].concat()),
-        ("pings",              frame(6, 0, 0, &[0; 8]).repeat(20_000)),
-        ("settings",           frame(4, 0, 0, &[]).repeat(20_000)),
-    ];
-    for (because, flood) in floods {
-        let mut stream = connect(server.gate);
-        let _ = stream.write_all(&[opened.as_slice(), &flood].concat());
-        assert_eq!(status(&ask(&server, "public.example.com", "/", &[])), 200, "during {because}");
-    }
-}
-
-fn resident_kilobytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
-#[test]
-fn a103_strangers_grow_neither_memory_nor_metrics() {
-    let server = start();
-    let series = || {
-        let page = Client::http(server.metrics).send(&Request::script("GET", "metrics", "/metrics")).text();
-        page.lines().filter(|line| !line.starts_with('#')).count()
-    };
-    let mut dice = Dice(42);
-    let mut storm = |requests: usize| {
-        let mut stream = BufReader::new(connect(server.gate));
-        for _ in 0..requests / 50 {
-            let mut batch = String::new();
-            for _ in 0..50 {
-                let (host, path, sid, agent) = (dice.text(12), dice.text(20), dice.text(43), dice.text(30));
-                let method = dice.text(6).to_ascii_uppercase();
-                write!(
-                    batch,
-                    "GET /api/authz/forward-auth HTTP/1.1\r\nHost: gate\r\nX-Forwarded-Method: {method}\r\nX-Forwarded-Proto: https\r\n\
-                     X-Forwarded-Host: {host}.example.com\r\nX-Forwarded-Uri: /{path}\r\nCookie: authelia_session={sid}\r\n\
-                     User-Agent: {agent}\r\n\r\n"
-                )
-                .expect("write");
-            }
-            stream.get_mut().write_all(batch.as_bytes()).expect("ask");
-            for _ in 0..50 {
-                assert_eq!(status(&answer(&mut stream)), 403);
-            }
-        }
-    };
-    storm(2_000);
-    let (before, series_before) = (resident_kilobytes(server.pid()), series());
-    storm(20_000);
-    let grown = resident_kilobytes(server.pid()).saturating_sub(before);
-    assert!(grown < 8_192, "{grown} kB more after 20,000 strangers");
-    assert_eq!(series(), series_before);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The attack catalogue through the five real proxies, as `deploy/` configures them: the application behind must not see
-//! an attack succeed. `tests/proxies.rs` has the everyday behaviours, and the attacks that go with them.
+//! The attack catalogue through the five real proxies, Envoy in both of its ways to ask, as `deploy/` configures them: the
+//! application behind must not see an attack succeed. `tests/proxies.rs` has the everyday behaviours, and the attacks that go with them.
 
 #![cfg(test)]
 
@@ -12,12 +12,12 @@ use url::Url;
 
 use harness::client::Request;
 use harness::portcullis::USERS;
-use harness::proxy::{CADDY, ENVOY, HAPROXY, NGINX, Proxy, TRAEFIK};
+use harness::proxy::{CADDY, ENVOY, ENVOY_GRPC, HAPROXY, NGINX, Proxy, TRAEFIK};
 use harness::redis::{RedisServer, Transport};
 use harness::stand::{Stand, seen};
 
 const CONFIG: &str = "
-server: {address: 'tcp://{gate}/'}
+server: {address: 'tcp://{gate}/', grpc: {address: 'tcp://{grpc}'}}
 portal: {address: 'tcp://{portal}/'}
 telemetry: {metrics: {enabled: true, address: 'tcp://{metrics}/metrics'}}
 authentication_backend: {file: {path: users.yaml}}
@@ -105,7 +105,7 @@ fn readings(target: &str) -> Vec<String> {
 }
 
 /// Ways from a public corner to somewhere else.
-const DETOURS: [&str; 34] = [
+const DETOURS: [&str; 43] = [
     "/public/../admin",
     "/public/%2e%2e/admin",
     "/public/.%2E/admin",
@@ -140,6 +140,15 @@ const DETOURS: [&str; 34] = [
     "/api/public/#/../../admin",
     "/public/#/../../admin",
     "/public/..;/admin",
+    "/..",
+    "/../admin",
+    "/a/b/../../../admin",
+    "/public/../../admin",
+    "/%252e%252e/admin",
+    "/public/%25252e%25252e/admin",
+    "/admin%23/public/",
+    "/admin%3f/public/",
+    "/admin;/public/",
 ];
 
 fn a05_a08_no_detour_leads_out_of_a_public_corner(stand: &Stand) {
@@ -174,6 +183,13 @@ fn a14_a15_a16_odd_bytes_open_nothing(stand: &Stand) {
             format!("/admin?{odd}"),
         ] {
             stand.must_not_pass(&Request::script("GET", "app.example.com", &target), &format!("{target:?}"));
+        }
+    }
+    // A59: the question is answered all the same, and with a no.
+    for value in [b"\xff\xfe".as_slice(), b"\x80", b"\xc0\xae"] {
+        for name in ["X-Odd", "Cookie", "Accept", "Authorization", "X-Forwarded-For"] {
+            let request = Request::script("GET", "app.example.com", "/admin").header_bytes(name, value);
+            stand.must_not_pass(&request, &format!("{name}: {value:?}"));
         }
     }
     for target in ["", "*", "admin", "@public.example.com/", "?x", "http:///", "//"] {
@@ -221,28 +237,46 @@ fn a36_no_address_that_a_client_names_is_believed(stand: &Stand) {
 }
 
 fn a39_a46_no_alias_of_an_identity_reaches_the_application(stand: &Stand) {
-    let mut request = Request::script("GET", "public.example.com", "/");
-    for name in ["Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email"] {
-        for odd in ["-", "_", ".", "~", "!", "+", "|", "*", "'", "^"] {
-            request = request
-                .header(&name.replace('-', odd), "forged")
-                .header(&name.replace('-', odd).to_lowercase(), "forged");
+    let page = Request::script("GET", "public.example.com", "/");
+    let odd_bytes = ["-", "_", ".", "~", "!", "+", "|", "*", "'", "^"];
+    let names = ["Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email"];
+    let aliases: Vec<String> = names
+        .iter()
+        .flat_map(|name| odd_bytes.map(|odd| name.replace('-', odd)))
+        .flat_map(|alias| [alias.to_lowercase(), alias])
+        .collect();
+    // One by one, for a refusal of one must not hide another, and all at once. A refusal is as good.
+    let alone = aliases.iter().map(|alias| page.clone().header(alias, "forged"));
+    let together = aliases.iter().fold(page.clone(), |request, alias| request.header(alias, "forged"));
+    for request in alone.chain([together]) {
+        let response = stand.send(&request);
+        assert!(matches!(response.status, 200 | 400), "{request:?}: {response:?}");
+        if response.status == 200 {
+            for (name, value) in seen(&response).headers {
+                let folded = name.to_ascii_lowercase().replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+                assert!(
+                    !folded.starts_with("remote-") || value.is_empty(),
+                    "`{name}: {value}` reached the application of {request:?}"
+                );
+            }
         }
     }
-    // A refusal is as good.
-    let response = stand.send(&request);
-    if response.status == 200 {
-        for (name, value) in seen(&response).headers {
-            let folded = name.to_ascii_lowercase().replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
-            assert!(!folded.starts_with("remote-") || value.is_empty(), "`{name}: {value}` reached the application");
-        }
-    }
-    for name in ["X-Forwarded-Uri", "X-Forwarded-Host", "X-Original-URL"] {
+    let facts = [
+        ("X-Forwarded-Uri", "/public/"),
+        ("X-Forwarded-Host", "public.example.com"),
+        ("X-Forwarded-Method", "OPTIONS"),
+        ("X-Forwarded-Proto", "http"),
+        ("X-Forwarded-For", "192.0.2.7"),
+        ("X-Original-URL", "https://public.example.com/"),
+        ("X-Original-Method", "OPTIONS"),
+    ];
+    for (name, value) in facts {
         let parts: Vec<&str> = name.split('-').collect();
-        for joined in [["_", "-"], ["-", "_"], ["_", "_"], [".", "-"], ["-", "."]] {
+        for joined in [["-", "-"], ["_", "-"], ["-", "_"], ["_", "_"], [".", "-"], ["-", "."]] {
             let alias = format!("{}{}{}{}{}", parts[0], joined[0], parts[1], joined[1], parts[2]);
-            let value = if name.ends_with("Uri") { "/public/" } else { "https://public.example.com/" };
-            stand.must_not_pass(&Request::script("GET", "app.example.com", "/admin").header(&alias, value), &alias);
+            for host in ["app.example.com", "lan.example.com"] {
+                stand.must_not_pass(&Request::script("GET", host, "/admin").header(&alias, value), &alias);
+            }
         }
     }
 }
@@ -479,6 +513,7 @@ suite! {
     traefik: TRAEFIK,
     caddy: CADDY,
     envoy: ENVOY,
+    envoy_grpc: ENVOY_GRPC,
     haproxy: HAPROXY,
 }
 

@@ -65,24 +65,36 @@ fn portcullis(folder: &Path, args: &[&str]) -> Output {
 
 #[test]
 fn a106_each_listener_serves_its_own_and_nothing_else() {
-    let server = start("");
+    let server = start(", grpc: {address: 'tcp://{grpc}'}");
+    // gRPC is HTTP/2 alone: 505 for everything below.
     #[rustfmt::skip]
     let table = [
         // path                        gate  portal  metrics
         ("/api/health",                200,  200,    404),
         ("/metrics",                   404,  200,    200), // the portal's index page: it has no such thing
         ("/api/authz/forward-auth",    400,  404,    404),
+        ("/api/authz/ext-authz/",      400,  404,    404),
+        ("/api/verify",                401,  404,    404),
         ("/api/state",                 404,  200,    404),
         ("/debug/pprof",               404,  200,    404),
+        ("/api/health?verbose",        200,  200,    404),
     ];
     for (path, gate, portal, metrics) in table {
-        for (name, address, expected) in
-            [("gate", server.gate, gate), ("portal", server.portal, portal), ("metrics", server.metrics, metrics)]
-        {
+        for (name, address, expected) in [
+            ("gate", server.gate, gate),
+            ("portal", server.portal, portal),
+            ("metrics", server.metrics, metrics),
+            ("gRPC", server.grpc, 505),
+        ] {
             let got = Client::http(address).send(&Request::page("auth.example.com", path));
             assert_eq!(got.status, expected, "{path} at the {name}");
             assert!(name == "metrics" || !got.text().contains("portcullis_"), "{path} at the {name}");
         }
+    }
+    for path in ["/api/health", "/metrics", "/api/authz/ext-authz//x", "/api/state"] {
+        let url = format!("http://{}{path}", server.grpc);
+        let got = curl(&["--http2-prior-knowledge", "-H", "X-Forwarded-Proto: https", &url]);
+        assert!(got.starts_with("HTTP/2 405"), "{path} at the gRPC listener: {got}");
     }
 }
 
@@ -219,7 +231,11 @@ fn a43_a_unix_socket_is_a_listener_too() {
 
 #[test]
 fn a34_only_listed_proxies_are_believed() {
-    let mut server = start(", trusted_proxies: ['192.0.2.1']");
+    let mut server = start(", trusted_proxies: ['192.0.2.1'], grpc: {address: 'tcp://{grpc}'}");
+    let url = format!("http://{}/envoy.service.auth.v3.Authorization/Check", server.grpc);
+    let checked =
+        curl(&["--http2-prior-knowledge", "-H", "Content-Type: application/grpc", "--data-binary", "a message", &url]);
+    assert!(checked.contains("grpc-status: 7"), "over gRPC it is PERMISSION_DENIED: {checked}");
     assert!(tell(server.gate, &question("public.example.com", "Connection: close\r\n")).starts_with("HTTP/1.1 403"));
     let log = server.stop_and_read();
     assert!(
@@ -264,22 +280,6 @@ fn a60_a102_what_is_too_large_or_ill_framed_is_refused() {
     let body = format!("{{\"username\":\"{}\"}}", "a".repeat(1_000_000));
     let login = Request::new("POST", "auth.example.com", "/api/firstfactor").body("application/json", body.as_bytes());
     assert_eq!(Client::http(server.portal).send(&login).status, 413);
-}
-
-#[test]
-fn a61_a_body_that_is_announced_is_not_waited_for() {
-    let server = start("");
-    for announced in [
-        "Content-Length: 104857600\r\n",
-        "Transfer-Encoding: chunked\r\n",
-        "Content-Length: 10\r\nExpect: 100-continue\r\n",
-    ] {
-        let mut stream = TcpStream::connect(server.gate).expect("connect");
-        stream
-            .write_all(format!("POST /api/authz/ext-authz//upload HTTP/1.1\r\nHost: public.example.com\r\nX-Forwarded-Proto: https\r\n{announced}\r\n").as_bytes())
-            .expect("ask");
-        assert!(head(&mut stream).starts_with("HTTP/1.1 200"), "{announced}");
-    }
 }
 
 #[test]

@@ -197,6 +197,10 @@ fn a29_templates_match_one_label_of_the_subjects_own() {
         ("someone else's",                          user("john", ""),      "jane.example.com",           None),
         ("a name of two labels is none",            user("a.b", ""),       "a.b.example.com",            None),
         ("nor a wildcard",                          user("*", ""),         "x.example.com",              None),
+        ("nor a way up",                            user("..", ""),        "x.example.com",              None),
+        ("a group that ends in a delimiter",        user("x", "admins.example.com#"), "admins.groups.example.com", None),
+        ("a group with a delimiter in it",          user("x", "dev#"),     "dev.groups.example.com",     None),
+        ("the user's own, in capitals",             user("john", ""),      "JOHN.example.com",           Some(0)),
         ("nor nothing at all",                      user("", "g"),         "x.example.com",              None),
         ("a stranger, provisionally",               Subject::default(),    "any.example.com",            Some(0)),
         ("a stranger at the apex",                  Subject::default(),    "example.com",                None),
@@ -264,6 +268,38 @@ fn a20_letter_case_of_a_host_changes_nothing() {
     assert_eq!(both.ask(&john, "GET", "https://JOHN.example.com/").unwrap().rule, Some(2));
 }
 
+/// A20: an index is made for many rules and not for one; neither lets the case of a letter decide.
+#[test]
+fn a20_letter_case_of_a_host_changes_nothing_among_few_rules_or_many() {
+    let mut dice = 0x2545_f491_4f6c_dd1d_u64;
+    for count in [1, 50, 1_000] {
+        let host = |n: usize| format!("h{n}.Zone{n}.example.com");
+        let rules: Vec<String> = (0..count)
+            .map(|n| match n % 5 {
+                0 => format!("two_factor {}", host(n)),
+                1 => format!("one_factor *.ZONE{n}.example.com"),
+                2 => format!("two_factor {{user}}.zone{n}.Example.com"),
+                3 => format!(r"one_factor ^h{n}\.zone{n}\."),
+                _ => format!("deny H{n}.zone{n}.EXAMPLE.com"),
+            })
+            .collect();
+        let both = Both::new("bypass", &rules.iter().map(String::as_str).collect::<Vec<_>>());
+        for n in (0..count).step_by(count.div_ceil(50)).chain(count.saturating_sub(5)..count) {
+            for _ in 0..4 {
+                let shuffled: String = host(n)
+                    .chars()
+                    .map(|letter| {
+                        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        if dice >> 63 == 0 { letter.to_ascii_lowercase() } else { letter.to_ascii_uppercase() }
+                    })
+                    .collect();
+                let verdict = both.ask(&Subject::default(), "GET", &format!("https://{shuffled}/")).unwrap();
+                assert_eq!(verdict.rule, Some(u32::try_from(n).unwrap()), "{shuffled} among {count}");
+            }
+        }
+    }
+}
+
 /// A public corner in a house that asks for one factor, and a cellar that nobody enters.
 fn house() -> Both {
     Both::new(
@@ -291,6 +327,7 @@ fn a01_to_a08_a10_a11_a14_to_a16_ambiguous_paths_get_the_strictest_reading() {
         ("a02: encoded dots",                           "/public/%2e%2e/admin",                      "deny"),
         ("a02: half encoded",                           "/public/.%2E/admin",                        "deny"),
         ("a02: with the slash",                         "/public/%2e%2e%2fadmin",                    "deny"),
+        ("a03: in letters of either case",              "/public%2f..%2Fadmin",                      "deny"),
         ("a03: an encoded slash climbs",                "/public%2F..%2fadmin",                      "deny"),
         ("a03: an encoded slash",                       "/admin%2Fusers",                            "deny"),
         ("a03: and leads to a public corner",           "/public%2fx",                               "one_factor"),
@@ -300,6 +337,7 @@ fn a01_to_a08_a10_a11_a14_to_a16_ambiguous_paths_get_the_strictest_reading() {
         ("a04: three layers",                           "/public/%25252e%25252e/admin",              "deny"),
         ("a04: four layers",                            "/%25252561dmin",                            "deny"),
         ("a04: five layers",                            "/%2525252561dmin",                          "ambiguous"),
+        ("a04: two layers above the root",              "/%252e%252e/admin",                         "deny"),
         ("a05: two slashes are no authority",           "//admin/users",                             "deny"),
         ("a05: nor three",                              "///admin",                                  "deny"),
         ("a05: inside",                                 "/public//admin",                            "bypass"),
@@ -311,8 +349,11 @@ fn a01_to_a08_a10_a11_a14_to_a16_ambiguous_paths_get_the_strictest_reading() {
         ("a07: encoded",                                "/admin%3b.css",                             "deny"),
         ("a08: a fragment",                             "/admin#/public/x",                          "fragment"),
         ("a08: an encoded one",                         "/admin%23.css",                             "deny"),
+        ("a08: before a public corner",                 "/admin%23/public/",                         "deny"),
         ("a10: an encoded question mark",               "/admin%3f.css",                             "deny"),
         ("a10: a plain one",                            "/admin?.css",                               "bypass"),
+        ("a10: two plain ones",                         "/admin??/public/",                          "deny"),
+        ("a10: encoded, before a public corner",        "/admin%3f/public/",                         "deny"),
         ("a11: an extension",                           "/admin/x.css",                              "bypass"),
         ("a11: a NUL before it",                        "/admin/%00.css",                            "control_byte"),
         ("a14: a NUL",                                  "/public%00/../admin",                       "control_byte"),
@@ -334,6 +375,54 @@ fn a01_to_a08_a10_a11_a14_to_a16_ambiguous_paths_get_the_strictest_reading() {
     let house = house();
     for (because, target, answer) in table {
         assert_eq!(house.get(&format!("https://h.example.com{target}")), answer, "{because}: {target}");
+    }
+    // A08: an anchored pattern, met only by what stands behind the mark.
+    let anchored = Both::new("one_factor", &["bypass h.example.com resources=^/foo/.*/bar$"]);
+    for (target, answer) in
+        [("/foo/x/bar", "bypass"), ("/foo/secret%23/bar", "one_factor"), ("/foo/secret#/bar", "fragment")]
+    {
+        assert_eq!(anchored.get(&format!("https://h.example.com{target}")), answer, "{target}");
+    }
+}
+
+#[test]
+fn a01_a02_dots_are_dots_in_every_spelling() {
+    #[rustfmt::skip]
+    let table = [
+        ("/public/../admin",        "deny"),
+        ("/public/./../admin",      "deny"),
+        ("/public/x/../../admin",   "deny"),
+        ("/public/..",              "one_factor"),
+        ("/public/x/../y",          "bypass"),
+        ("/public/./y",             "bypass"),
+        ("/..",                     "above_root"),
+        ("/../admin",               "above_root"),
+        ("/a/b/../../../admin",     "above_root"),
+    ];
+    let house = house();
+    for (target, answer) in table {
+        for two in ["..", "%2e%2e", "%2E%2E", "%2e%2E", "%2E%2e", ".%2e", ".%2E", "%2e.", "%2E."] {
+            for one in [".", "%2e", "%2E"] {
+                for slash in ["/", "%2f", "%2F", "\\", "%5c", "%5C"] {
+                    // The slash behind the dots; the first one stays, or it would be no target.
+                    let segments: Vec<&str> = target
+                        .split('/')
+                        .map(|segment| match segment {
+                            ".." => two,
+                            "." => one,
+                            other => other,
+                        })
+                        .collect();
+                    let spelt = segments.join("/").replace(&format!("{two}/"), &format!("{two}{slash}"));
+                    let got = house.get(&format!("https://h.example.com{spelt}"));
+                    // What only some readers take for a way up is judged as if it led to the root.
+                    assert!(
+                        got == answer || (answer, got.as_str()) == ("above_root", "deny"),
+                        "{target} as {spelt}: {got}"
+                    );
+                }
+            }
+        }
     }
 }
 
@@ -658,6 +747,15 @@ proptest! {
                 let _ = both.ask(&subjects[(n + m) % subjects.len()], method, &format!("https://{host}{path}{query}"));
             }
         }
+    }
+
+    #[test]
+    fn a29_a_template_matches_nobody_elses_host(name in "[a-cA-C.*_#@{}-]{1,5}", label in "[a-c]([a-c_-]{0,3}[a-c])?") {
+        let both = Both::new("deny", &["one_factor {user}.example.com", "two_factor {group}.example.com"]);
+        let rule = |subject| both.ask(&subject, "GET", &format!("https://{label}.example.com/")).unwrap().rule;
+        let own = name.eq_ignore_ascii_case(&label);
+        prop_assert_eq!(rule(user(&name, "")), own.then_some(0));
+        prop_assert_eq!(rule(user("nobody", &name)), own.then_some(1));
     }
 
     /// A detour through a directory and back may only make a decision stricter (A01). A path that holds

@@ -4,9 +4,10 @@
 //! `/open/#/../../secret` would be judged as one about `/open/`, whatever the application makes of the rest. So the bytes are
 //! looked at before hyper reads them, and a `#` in a request line becomes a byte that hyper answers with 400.
 //!
-//! No framing is followed. A line is taken for a request line if its first word holds no colon, as a header's always does;
-//! what looks like one inside a body can only lead to one 400 more. A connection whose bodies are left unread is closed after
-//! the answer, so a request line always starts a line.
+//! No framing is followed. A line is taken for a request line if it begins with a method, which is a token (RFC 9110 §5.6.2)
+//! and a space. No header begins so, for its name ends in a colon; nor does a line of JSON or a form, which the portal must get
+//! as they were sent. A connection whose bodies are left unread is closed after the answer, so a request line always starts a
+//! line.
 
 /// What replaces a `#`: no request line may hold it.
 const REFUSED: u8 = 0x01;
@@ -14,9 +15,11 @@ const REFUSED: u8 = 0x01;
 /// Where in a line of HTTP/1.1 the bytes stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum RequestLines {
-    /// In its first word, which had no colon so far.
+    /// At its start.
     #[default]
-    FirstWord,
+    Start,
+    /// In its first word, which is a token so far.
+    Method,
     /// Behind the method.
     Target,
     /// In a line that is no request line.
@@ -33,9 +36,10 @@ impl RequestLines {
         };
         for byte in bytes.iter_mut().skip(from) {
             *self = match (*self, *byte) {
-                (_, b'\n') => RequestLines::FirstWord,
-                (RequestLines::FirstWord, b' ') => RequestLines::Target,
-                (RequestLines::FirstWord, b':') => RequestLines::Other,
+                (_, b'\n') => RequestLines::Start,
+                (RequestLines::Start | RequestLines::Method, byte) if is_token(byte) => RequestLines::Method,
+                (RequestLines::Method, b' ') => RequestLines::Target,
+                (RequestLines::Start | RequestLines::Method, _) => RequestLines::Other,
                 (RequestLines::Target, b'#') => {
                     *byte = REFUSED;
                     RequestLines::Target
@@ -44,6 +48,11 @@ impl RequestLines {
             };
         }
     }
+}
+
+/// Whether a method may hold `byte`: hyper refuses a request line that begins with anything else.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -61,6 +70,9 @@ mod tests {
             ("after an empty line",          "\r\nGET /#x HTTP/1.1\r\n",                                  "\r\nGET /\u{1}x HTTP/1.1\r\n"),
             ("a header may hold one",        "GET / HTTP/1.1\r\nCookie: a=#b\r\nReferer:http://a/#b c\r\n", "GET / HTTP/1.1\r\nCookie: a=#b\r\nReferer:http://a/#b c\r\n"),
             ("an encoded one is data",       "GET /a%23b HTTP/1.1\r\n",                                   "GET /a%23b HTTP/1.1\r\n"),
+            ("an odd method",                "M-S*1! /#x HTTP/1.1\r\n",                                 "M-S*1! /\u{1}x HTTP/1.1\r\n"),
+            ("a body of JSON",               "POST / HTTP/1.1\r\n\r\n{ \"a\": \"b #c\",\n  \"d\": \"#\" }", "POST / HTTP/1.1\r\n\r\n{ \"a\": \"b #c\",\n  \"d\": \"#\" }"),
+            ("a form",                       "POST / HTTP/1.1\r\n\r\na=b c#d",                          "POST / HTTP/1.1\r\n\r\na=b c#d"),
             ("a method is hyper's business", "G#T / HTTP/1.1\r\n",                                        "G#T / HTTP/1.1\r\n"),
         ];
         for (because, sent, read) in table {

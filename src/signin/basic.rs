@@ -113,3 +113,34 @@ impl<T> Flights<T> {
         flight
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ring::hmac;
+
+    use super::Tag;
+    use crate::factor::password::PasswordHash;
+
+    /// `password`, and the same under another salt.
+    const DIGESTS: [&str; 2] = [
+        "$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7",
+        "$5$rounds=1000$0123456789abcdee$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7",
+    ];
+
+    proptest! {
+        /// Wherever a text is cut into a name and a password, and whichever digest it is for.
+        #[test]
+        fn a104_no_two_credentials_share_a_key(text in "[a-c:\0é]{0,8}", one in any::<prop::sample::Index>(), two in any::<prop::sample::Index>()) {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
+            let cuts: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+            let tag = |cut: usize, digest: &str| {
+                let (name, password) = text.split_at(cut);
+                Tag::of(&key, name, password, &digest.parse::<PasswordHash>().unwrap()).0
+            };
+            let (one, two) = (cuts[one.index(cuts.len())], cuts[two.index(cuts.len())]);
+            prop_assert_eq!(tag(one, DIGESTS[0]) == tag(two, DIGESTS[0]), one == two);
+            prop_assert_ne!(tag(one, DIGESTS[0]), tag(two, DIGESTS[1]));
+        }
+    }
+}

@@ -16,7 +16,7 @@ pub struct Request {
     method: String,
     host: String,
     target: String,
-    headers: Vec<(String, String)>,
+    headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
 }
 
@@ -48,8 +48,13 @@ impl Request {
     }
 
     /// Adds a line; what is there already stays.
-    pub fn header(mut self, name: &str, value: &str) -> Request {
-        self.headers.push((name.to_owned(), value.to_owned()));
+    pub fn header(self, name: &str, value: &str) -> Request {
+        self.header_bytes(name, value.as_bytes())
+    }
+
+    /// As [`Request::header`], with a value that need not be text.
+    pub fn header_bytes(mut self, name: &str, value: &[u8]) -> Request {
+        self.headers.push((name.to_owned(), value.to_vec()));
         self
     }
 
@@ -84,11 +89,11 @@ impl Request {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let mut text = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, self.target, self.host);
+        let mut bytes = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, self.target, self.host).into_bytes();
         for (name, value) in &self.headers {
-            text += &format!("{name}: {value}\r\n");
+            bytes.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
         }
-        let mut bytes = (text + "\r\n").into_bytes();
+        bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(&self.body);
         bytes
     }

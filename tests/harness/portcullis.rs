@@ -143,3 +143,16 @@ impl Portcullis {
         self.process.as_ref().map(Process::output).unwrap_or_default()
     }
 }
+
+/// A105, in every test that starts the process: whatever was done to it, its log holds no session, password or digest.
+impl Drop for Portcullis {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let log = std::fs::read_to_string(self.dir.path().join("portcullis.log")).unwrap_or_default();
+        for secret in ["authelia_session=", "Basic am9", "$5$", "$argon2", "not a secret", "correct horse"] {
+            assert!(!log.contains(secret), "A105: `{secret}` is in the log:\n{log}");
+        }
+    }
+}

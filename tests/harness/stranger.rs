@@ -13,7 +13,7 @@ impl Chance {
     }
 }
 
-/// A request to the gate with a random host, path, method, cookie and header name.
+/// A request to the gate with a random host, path, method, cookie, user name, user agent and header name.
 ///
 /// A fifth each of the hosts lie below example.com, wild.example.com and regex.example.com, lie elsewhere, and
 /// are app.example.com.
@@ -32,11 +32,14 @@ pub fn question(chance: &mut Chance) -> Vec<u8> {
         2 => "ext-authz/x",
         _ => "nothing",
     };
+    // Letters alone, or it would not be read as a method.
+    let method: String =
+        format!("{b:X}").bytes().map(|digit| char::from(if digit < b'A' { digit + 23 } else { digit })).collect();
     format!(
-        "GET /api/authz/{endpoint} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Method: M{b:X}\r\nX-Forwarded-Proto: https\r\n\
+        "GET /api/authz/{endpoint} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Method: {method}\r\nX-Forwarded-Proto: https\r\n\
          X-Forwarded-Host: {host}\r\nX-Forwarded-Uri: /{b:x}/{c:x}?{a:x}={b:x}\r\nX-Original-Method: GET\r\n\
          X-Original-URL: https://{host}/{c:x}\r\nCookie: authelia_session={a:016x}{b:016x}{:011x}; x{c:x}=y\r\n\
-         X-{c:x}: {a:x}\r\n\r\n",
+         Session-Username: {c:x}\r\nUser-Agent: {b:x}\r\nX-{c:x}: {a:x}\r\n\r\n",
         c >> 20,
     )
     .into_bytes()

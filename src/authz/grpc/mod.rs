@@ -184,7 +184,7 @@ fn asked<'a>(http: &'a HttpRequest, facts: &Facts<'_>) -> Result<Inquiry<'a>, Re
         return Err(Refusal::Disagreement);
     }
     let host = required(&http.host, "host")?;
-    if facts.host.value("Host")?.is_some_and(|other| !other.eq_ignore_ascii_case(host)) {
+    if facts.host.written("Host")?.is_some_and(|other| !other.eq_ignore_ascii_case(host)) {
         return Err(Refusal::Disagreement);
     }
     let object = Object::from_parts(

@@ -66,6 +66,13 @@ impl Check {
         self
     }
 
+    /// As [`Check::header`], in front of the others.
+    fn header_first(mut self, name: &str, value: &str) -> Check {
+        let entry = MapEntry { key: name.to_owned().into(), value: value.to_owned().into() };
+        self.http().headers.insert(0, entry);
+        self
+    }
+
     fn without(mut self, name: &str) -> Check {
         self.http().headers.retain(|field| field.key != name);
         self
@@ -395,9 +402,13 @@ async fn a31_two_views_of_one_fact_must_be_the_same() {
             let check = if raw { check.raw() } else { check };
             assert_eq!(fixture.check(check).await.status(), 400, "{name}: {value}");
         }
-        // Beside the true one, in whichever order.
-        assert_eq!(fixture.check(page().header(name, value)).await.status(), 400, "{name}: {value} as well");
+        // Beside the true one, in either order.
+        for both in [page().header(name, value), page().header_first(name, value)] {
+            assert_eq!(fixture.check(Check(both.0.clone())).await.status(), 400, "{name}: {value} as well");
+            assert_eq!(fixture.check(both.raw()).await.status(), 400, "{name}: {value} as well, raw");
+        }
     }
+    assert_eq!(fixture.check(page().header("host", "")).await.status(), 400, "a host that is nothing is another one");
     assert_eq!(fixture.check(page().header("host", "PUBLIC.example.com")).await.status(), 200, "compared as hosts are");
     let both = page().with(|http| {
         let header = RawHeader { key: "accept".into(), value: Bytes::new(), raw_value: "*/*".into() };
@@ -424,6 +435,78 @@ async fn a24_a_credential_given_twice_is_none() {
         fixture.check(Check::page("one.example.com", "/").header("host", "x").header("host", "x").raw()).await.status(),
         400
     );
+}
+
+/// As the endpoints over HTTP: every control byte in every attribute, and schemes that are not TLS.
+#[tokio::test]
+async fn a14_a30_every_attribute_is_of_known_form() {
+    let fixture = fixture().await;
+    let page = || Check::page("public.example.com", "/a").with(|http| http.headers.clear());
+    assert_eq!(fixture.check(page()).await.status(), 200, "without it");
+    let fields: [(&str, fn(&mut HttpRequest) -> &mut Bytes); 4] = [
+        ("method", |http| &mut http.method),
+        ("scheme", |http| &mut http.scheme),
+        ("host", |http| &mut http.host),
+        ("path", |http| &mut http.path),
+    ];
+    for byte in (0..=0x1f).chain([0x7f]) {
+        for (name, field) in fields {
+            for at in [0, 1] {
+                let spoil = |http: &mut HttpRequest| {
+                    let value = field(http);
+                    *value = [&value[..at], &[byte], &value[at..]].concat().into();
+                };
+                assert_eq!(fixture.check(page().with(spoil)).await.status(), 400, "{byte:#x} in {name} at {at}");
+            }
+        }
+        let escaped = |http: &mut HttpRequest| http.path = format!("/a%{byte:02x}b").into();
+        assert_eq!(fixture.check(page().with(escaped)).await.status(), 400, "%{byte:02x}");
+    }
+    for (scheme, expected) in
+        [("HTTPS", 200), ("wss", 200), ("http", 400), ("ws", 400), ("javascript", 400), ("https,http", 400)]
+    {
+        let named = |http: &mut HttpRequest| http.scheme = scheme.into();
+        assert_eq!(fixture.check(page().with(named)).await.status(), expected, "{scheme}");
+    }
+}
+
+/// Requests that Envoy 1.40 made, as it sent them: `raw` from `deploy/envoy/envoy-grpc.yaml`, `joined` without
+/// `encode_raw_headers` and without anything that drops what clients forge. A later release adds its own files.
+#[tokio::test]
+async fn a58_recorded_checks_are_read_as_what_was_asked() {
+    let fixture = fixture().await;
+    let way = |page: &str, method: &str| {
+        let rd: String = form_urlencoded::byte_serialize(format!("https://one.example.com{page}").as_bytes()).collect();
+        Some(format!("https://auth.example.com/?rd={rd}&rm={method}"))
+    };
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/check_requests");
+    let mut read = 0;
+    for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let recorded = std::fs::read(&file).unwrap();
+        let (status, location) = match name.rsplit_once('-').unwrap().1 {
+            "page" => (302, way("/a?b=c", "GET")),
+            "post" => (401, way("/upload?n=1", "POST")),
+            "forged" => (302, way("/a", "GET")), // X-Forwarded-*, Remote-User, Remote_User: nothing comes of them
+            "repeated" => (401, None),           // two `Authorization` are no good one
+            "websocket" => (200, None),
+            other => panic!("nobody said what `{other}` is answered"),
+        };
+        let said = send(&fixture.gate, call(framed(&recorded).freeze())).await;
+        assert_eq!((said.status(), said.header("location")), (status, location.as_deref()), "{name}");
+        let request = CheckRequest::decode(recorded.as_slice()).unwrap();
+        let attributes = request.attributes.unwrap();
+        assert_eq!(attributes.source(), Some(Peer::at(PROXY.parse().unwrap())), "{name}");
+        let fields = Fields::read(attributes.http().unwrap()).unwrap();
+        if name.ends_with("repeated") {
+            let odd = fields.headers.get("x-odd").unwrap();
+            assert!(odd.as_bytes() == b"\xff\xfe" || name.contains("joined"), "{name}: {odd:?}");
+        }
+        let aliases: &[&str] = if name.ends_with("joined-forged") { &["remote_user"] } else { &[] };
+        assert_eq!(fields.aliases, aliases, "{name}");
+        read += 1;
+    }
+    assert_eq!(read, 10);
 }
 
 #[tokio::test]
