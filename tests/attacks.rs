@@ -446,6 +446,7 @@ fn a17_a31_a57_http2_names_one_host_and_a_path() {
         ("a31: the other way",      http2(path, &[(":authority", "app.example.com"), proto, ("host", "public.example.com")]), false),
         ("a31: two hosts",          http2(path, &[(":authority", "public.example.com"), proto, ("host", "public.example.com"), ("host", "app.example.com")]), false),
         ("a31: two authorities",    http2(path, &[(":authority", "public.example.com"), (":authority", "app.example.com"), proto]), false),
+        ("a31: an empty one",       http2(path, &[(":authority", "public.example.com"), proto, ("host", "")]),                false),
         ("a31: none",               http2(path, &[proto]),                                                                    false),
         ("a57: no slash",           http2("api/authz/ext-authz//a", &[(":authority", "public.example.com"), proto]),          false),
         ("a57: a service's name",   http2("admin.Service/Delete", &[(":authority", "public.example.com"), proto]),            false),

@@ -189,6 +189,9 @@ const fn envoy_removal(unset: usize) -> &'static str {
     }
 }
 
+/// From how many bytes on an address is not repeated in the body, which stays small (A102).
+const LONG: usize = 900;
+
 /// Sends the person to sign in at `location`.
 ///
 /// `empty` leaves out the body, as for a HEAD request at the application.
@@ -200,9 +203,11 @@ pub fn redirect(status: StatusCode, location: &str, empty: bool) -> Response<Bod
     let mut answer = if empty {
         text(status, Bytes::new(), TEXT)
     } else {
-        let reason = status.canonical_reason().unwrap_or_default();
-        let body = format!("<a href=\"{}\">{} {reason}</a>", escape(location), status.as_u16());
-        text(status, Bytes::from(body), HTML)
+        let words = format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or_default());
+        match location.len() {
+            ..LONG => text(status, Bytes::from(format!("<a href=\"{}\">{words}</a>", escape(location))), HTML),
+            _ => text(status, Bytes::from(words), TEXT), // who asks for a long way back need not be sent it twice
+        }
     };
     answer.headers_mut().insert(header::LOCATION, value);
     answer

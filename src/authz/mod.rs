@@ -4,7 +4,7 @@
 //! into an earlier one. Nothing here blocks, sleeps, hashes a password, or touches a file: the one
 //! await on the usual path is the session store's, and a cached or in-memory session has none.
 //!
-//! Whatever goes wrong is never a yes: a 2xx needs a [`Permit`](crate::policy::Permit), which only the policy makes, and only
+//! Whatever goes wrong is never a yes: a 2xx needs a [`Permit`], which only the policy makes, and only
 //! [`answer::allow`] and its counterpart over gRPC write one. A session store that can't be asked is 503, except where the
 //! rules let anybody pass (W6).
 

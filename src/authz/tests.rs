@@ -265,6 +265,10 @@ async fn a_person_is_sent_to_sign_in_with_the_way_back() {
             got.body
         );
     }
+    let long = format!("/{}", "a".repeat(1_000));
+    let got = fixture.forward("one.example.com", &[("x-forwarded-uri", &long)]).await;
+    assert_eq!((got.status, got.body.as_str()), (302, "302 Found"), "what is long is not sent twice");
+    assert!(got.location().len() > 1_000);
     let head = fixture.forward("one.example.com", &[("x-forwarded-method", "HEAD")]).await;
     assert_eq!((head.status, head.body.as_str()), (302, ""));
     let other = fixture.forward("app.example.org", &[]).await;

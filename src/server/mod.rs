@@ -9,7 +9,7 @@ pub mod deadline;
 pub mod express;
 pub mod listener;
 mod request_line;
-pub mod tls;
+pub(crate) mod tls;
 
 use std::future::Future;
 use std::io::Write;

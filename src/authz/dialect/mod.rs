@@ -39,12 +39,13 @@ impl<'a> SubRequest<'a> {
     /// are there, or the request line names a host of its own, they must be the same (A17, A31).
     fn own_host(&self) -> Result<&'a [u8], Refusal> {
         let named = self.line.authority.map(str::as_bytes);
-        let host = self.facts.host.value("Host")?;
+        let host = self.facts.host.written("Host")?; // an empty one is another host than any
         match (named, host) {
             (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => Err(Refusal::Disagreement),
             (Some(_), None) if self.line.version < Version::HTTP_2 => Err(Refusal::Missing("Host")),
-            (Some(host), _) | (None, Some(host)) => Ok(host),
-            (None, None) => Err(Refusal::Missing("Host")),
+            (Some(host), _) => Ok(host),
+            (None, Some(host)) if !host.is_empty() => Ok(host),
+            (None, _) => Err(Refusal::Missing("Host")),
         }
     }
 }
