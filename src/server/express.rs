@@ -71,7 +71,7 @@ where
     let mut out = Vec::with_capacity(1_024);
     let mut seen = 0_usize;
     loop {
-        if read.len() > limits.header_bytes {
+        if read.len() >= limits.header_bytes {
             return Ok(Outcome::Hyper(read));
         }
         let mut slots = [const { MaybeUninit::uninit() }; FIELDS];
