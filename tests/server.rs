@@ -288,13 +288,34 @@ fn what_is_open_may_finish_when_it_is_told_to_stop() {
     // Basic with a wrong password: the answer takes two seconds.
     let mut busy = TcpStream::connect(server.gate).expect("connect");
     busy.write_all(&question("app.example.com", "Authorization: Basic am9objp3cm9uZw==\r\n")).expect("ask");
+    let (asked, plain) = (question("public.example.com", ""), question("public.example.com", ""));
+    let (begun, rest) = asked.split_at(asked.len() / 2);
+    let rest = rest.to_vec();
+    let mut half = TcpStream::connect(server.gate).expect("connect");
+    half.write_all(begun).expect("ask");
     let mut idle = TcpStream::connect(server.gate).expect("connect");
-    idle.write_all(&question("public.example.com", "")).expect("ask");
-    assert!(head(&mut idle).starts_with("HTTP/1.1 200"), "kept alive, and now idle");
+    idle.write_all(&plain).expect("ask");
+    let kept = head(&mut idle);
+    assert!(
+        kept.starts_with("HTTP/1.1 200") && !kept.contains("connection: close"),
+        "kept alive, and now idle: {kept}"
+    );
     let address = server.gate;
     let answer = std::thread::spawn(move || head(&mut busy));
+    let finished = std::thread::spawn(move || {
+        while TcpStream::connect(address).is_ok() {
+            std::thread::yield_now(); // it has not heard yet
+        }
+        half.write_all(&rest).expect("finish the question");
+        head(&mut half)
+    });
     let status = server.stop();
-    assert!(answer.join().expect("the answer").starts_with("HTTP/1.1 401"), "the open request was answered");
+    let answers = [answer.join().expect("the answer"), finished.join().expect("the other")];
+    assert!(answers[0].starts_with("HTTP/1.1 401"), "the open request was answered: {}", answers[0]);
+    assert!(answers[1].starts_with("HTTP/1.1 200"), "so was what had begun: {}", answers[1]);
+    for answer in answers {
+        assert!(answer.contains("\r\nconnection: close\r\n"), "and told that this was all: {answer}");
+    }
     assert_eq!(status.code(), Some(0));
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
 }

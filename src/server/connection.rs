@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -105,13 +105,14 @@ impl<H: Handler> Connection<H> {
         if let Some(lines) = &mut lines {
             lines.screen(&mut read);
         }
+        let peer = self.peer;
         let io = TokioIo::new(Timed::new(read.freeze(), stream, lines, Arc::clone(&self.deadline)));
         let outcome = match speaks {
             Speaks::Http1 => self.http1(io, secure).await,
             Speaks::Http2 => self.http2(io, secure).await,
         };
         if let Err(error) = outcome {
-            debug!(%error, "the connection ended early");
+            debug!(%peer, %error, "the connection ended early");
         }
     }
 
@@ -135,7 +136,12 @@ impl<H: Handler> Connection<H> {
             .max_buf_size(self.limits.header_bytes.max(8_192))
             .writev(false) // bodies are tiny: one flat buffer costs less than a vector
             .serve_connection(io, service);
-        self.watcher.watch(connection).await
+        let mut connection = connection;
+        // It takes the bytes that were read already: told to stop before it has any, it would drop them.
+        match poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx))).await {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => self.watcher.watch(connection).await,
+        }
     }
 
     async fn http2<S>(self, io: TokioIo<Timed<S>>, secure: bool) -> hyper::Result<()>

@@ -6,7 +6,9 @@
 //!
 //! Everything else is hyper's: on the first request of another shape the connection and all of its unread bytes are handed
 //! over, for good. Nothing here reads a body, knows where a strange message ends, or negotiates. What is answered here is
-//! answered as hyper would have it written; `fuzz/src/express.rs` holds the two against each other.
+//! answered as hyper would have it written; `fuzz/src/express.rs` holds the two against each other. One thing differs: a
+//! request is decided to its end even if its peer leaves meanwhile, so that nobody tries passwords and is gone before the
+//! attempt counts.
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -23,7 +25,11 @@ use crate::clock::UnixTime;
 /// Fields of a request that is read here; hyper takes more.
 const FIELDS: usize = 64;
 
-/// Bytes that a buffer may keep between two requests.
+/// Bytes of a target that is read here; what is longer is hyper's to refuse.
+const TARGET: usize = 8 * 1024;
+
+/// Bytes that a buffer has room for at first, and the most that it keeps from one request to the next.
+const ROOM: usize = 4 * 1024;
 const KEPT: usize = 8 * 1024;
 
 /// A request that was recognised.
@@ -67,8 +73,9 @@ where
     H: Handler,
 {
     let Connection { handler, peer, limits, deadline, stop, .. } = connection;
+    let stopped = stop.clone();
     let mut stopping = std::pin::pin!(stop.wait_for(|&stop| stop));
-    let mut out = Vec::with_capacity(1_024);
+    let mut out = Vec::with_capacity(ROOM);
     let mut seen = 0_usize;
     loop {
         if read.len() >= limits.header_bytes {
@@ -82,36 +89,52 @@ where
             Recognised::Begun
         };
         seen = read.len();
-        if let Recognised::Other = request {
-            return Ok(Outcome::Hyper(read));
-        }
-        if let Recognised::Plain(request) = request {
-            deadline.asked();
-            match caught(*peer, handler.plain(&request, *peer, secure, &mut out)).await {
-                Some(true) => {}
-                Some(false) => return Ok(Outcome::Hyper(read)),
-                None => fault(request.method, &mut out),
-            }
-            deadline.answered();
-            stream.write_all(&out).await?;
-            stream.flush().await?;
-            deadline.flushed();
-            out.clear();
-            read.clear();
-            seen = 0;
-            if read.capacity() > KEPT {
-                read = BytesMut::new();
+        match request {
+            Recognised::Begun => {}
+            Recognised::Other => return Ok(Outcome::Hyper(read)),
+            Recognised::Plain(request) => {
+                deadline.asked();
+                match caught(*peer, handler.plain(&request, *peer, secure, &mut out)).await {
+                    Some(true) => {}
+                    Some(false) => {
+                        deadline.begin_head(); // it begins anew
+                        return Ok(Outcome::Hyper(read));
+                    }
+                    None => fault(request.method, &mut out),
+                }
+                let is_last = stopped.has_changed().unwrap_or(true);
+                if is_last {
+                    say_that_this_was_all(&mut out);
+                }
+                deadline.answered();
+                stream.write_all(&out).await?;
+                stream.flush().await?;
+                deadline.flushed();
+                if is_last {
+                    stream.shutdown().await?;
+                    return Ok(Outcome::Over);
+                }
+                out.clear();
+                read.clear();
+                seen = 0;
+                if read.capacity() > KEPT {
+                    read = BytesMut::with_capacity(ROOM);
+                }
+                if out.capacity() > KEPT {
+                    out = Vec::with_capacity(ROOM);
+                }
             }
         }
         let count = tokio::select! {
             biased;
             count = stream.read_buf(&mut read) => count?,
-            _ = &mut stopping => {
-                // What has begun is finished by hyper, which then tells the peer that this was all.
-                return Ok(if read.is_empty() { Outcome::Over } else { Outcome::Hyper(read) });
-            }
+            _ = &mut stopping => 0,
         };
         if count == 0 {
+            if stopped.has_changed().unwrap_or(true) && !read.is_empty() {
+                return Ok(Outcome::Hyper(read)); // what has begun is finished, and then told that this was all
+            }
+            stream.shutdown().await?;
             return Ok(Outcome::Over);
         }
         deadline.heard();
@@ -135,13 +158,15 @@ fn recognise<'a>(read: &'a [u8], slots: &'a mut [MaybeUninit<Header<'a>>]) -> Re
     let mut request = httparse::Request::new(&mut []);
     let outcome = request.parse_with_uninit_headers(read, slots);
     let httparse::Request { method, path: target, version, headers: fields } = request;
-    // What is known of the line may show already that it isn't ours.
+    // What is known of the line may show already that it isn't ours. Of a target that has not ended yet, the length is
+    // at most that of all bytes.
     let is_plain = method
         .is_none_or(|method| method != "CONNECT" && method.bytes().all(|byte| byte.is_ascii_uppercase()))
         && target.is_none_or(|target| target.starts_with('/') && target.bytes().all(may_stand_in_a_target))
-        && target.map_or(read.len(), str::len) <= KEPT
+        && target.map_or(read.len(), str::len) <= TARGET
         && version.is_none_or(|version| version == 1);
     match (outcome, method, target) {
+        // The line has not ended; hyper refuses such a one at once.
         (Ok(Status::Partial), _, None) if read.contains(&b'#') => Recognised::Other,
         (Ok(Status::Partial), ..) if is_plain => Recognised::Begun,
         (Ok(Status::Complete(length)), Some(method), Some(target))
@@ -156,6 +181,13 @@ fn recognise<'a>(read: &'a [u8], slots: &'a mut [MaybeUninit<Header<'a>>]) -> Re
 /// Whether an empty line is among `bytes`.
 fn ends_a_head(bytes: &[u8]) -> bool {
     memchr::memmem::find(bytes, b"\n\r\n").is_some() || memchr::memmem::find(bytes, b"\n\n").is_some()
+}
+
+/// Puts `Connection: close` behind the status line of an answer (RFC 9112 §9.6).
+fn say_that_this_was_all(out: &mut Vec<u8>) {
+    if let Some(end) = memchr::memchr(b'\n', out) {
+        out.splice(end + 1..end + 1, b"connection: close\r\n".iter().copied());
+    }
 }
 
 /// What is answered where a fault of ours left a request without an answer.
