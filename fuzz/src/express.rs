@@ -1,8 +1,10 @@
 //! One connection, served twice: by the listener that reads plain requests itself, and by hyper alone. Not a byte of
 //! the answers may differ, nor whether the connection stays open.
 //!
-//! One liberty is left: of a head that is both too long and malformed, and comes in several reads, hyper names whichever
-//! fault it meets first, and handed over it meets all bytes at once. Refused and closed it is either way.
+//! Two liberties are left, for a head that comes in several reads, of which hyper looks at the later ones only for an empty
+//! line. When it notices a fault depends on how the bytes were cut, and handed over they are cut anew: so an empty line comes
+//! last in every input. And of a head that is both too long and malformed it names whichever fault it meets first; refused
+//! and closed it is either way.
 //!
 //! `{cut}` in an input ends what one read of the connection yields.
 
@@ -97,7 +99,7 @@ fn served<const PLAIN: bool>(
     Seen { output, is_closed }
 }
 
-/// `wire` as it comes, read by read.
+/// `wire` as it comes, read by read, and an empty line.
 fn pieces(wire: &[u8]) -> VecDeque<Vec<u8>> {
     let (mut pieces, mut piece, mut rest) = (VecDeque::new(), Vec::new(), wire);
     while let Some((first, after)) = rest.split_first() {
@@ -113,6 +115,7 @@ fn pieces(wire: &[u8]) -> VecDeque<Vec<u8>> {
         }
     }
     pieces.push_back(piece);
+    pieces.push_back(b"\r\n\r\n".to_vec());
     pieces.retain(|piece| !piece.is_empty());
     pieces
 }
