@@ -1,4 +1,4 @@
-//! One accepted connection: what it speaks, and hyper set up to serve it within limits.
+//! One accepted connection: what it speaks, and who serves it within limits: the reader of plain requests, or hyper.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
