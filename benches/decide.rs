@@ -95,7 +95,7 @@ impl Table {
         let objects: Vec<Object<'_>> = questions.iter().map(Question::object).collect();
         for (question, object) in questions.iter().zip(&objects) {
             assert_eq!(
-                engines.compiled.decide(&subject, object).rule,
+                engines.compiled.decide(&subject, object).expect("within its budget").rule,
                 question.rule,
                 "{name}/{size}: {}",
                 question.host

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests run beside Portcullis: real proxies, Redis, Prometheus, a browser. For Debian 12 and later;
+# Installs what the tests run beside Portcullis: real proxies, Redis, Prometheus, a browser, PHP, `qs`. For Debian 12 and later;
 # installs only what is missing, and takes no time when nothing is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,6 +20,9 @@ wrk             wrk
 h2load          nghttp2-client
 systemd-analyze systemd
 python3         python3
+php             php-cli
+node            nodejs
+npm             npm
 '
 # Exact versions: the tests say what these do.
 pypi='
@@ -62,4 +65,9 @@ if (( ${#wanted[@]} )); then
     mkdir -p target
     [[ -x target/tools/bin/pip ]] || python3 -m venv target/tools
     target/tools/bin/pip install --quiet --disable-pip-version-check "${wanted[@]}"
+fi
+
+# What Express reads queries with.
+if [[ ! -d target/tools/node_modules/qs ]]; then
+    npm install --silent --no-audit --no-fund --prefix target/tools qs@6.14.0
 fi

@@ -11,6 +11,7 @@ pub mod secret;
 pub mod subject;
 pub mod trust;
 pub mod watch;
+pub mod work;
 
 pub mod factor;
 pub mod policy;

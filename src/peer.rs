@@ -3,7 +3,7 @@
 //!
 //! Pure: an address and a header in, an address or a refusal out. It knows no sockets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -87,7 +87,7 @@ impl TrustedProxies {
     ///
     /// `chain` holds the values of every `X-Forwarded-For` line, in order. Without one the peer
     /// itself asked. `None` where a hop can't be read, the peer is a unix socket that names no one,
-    /// or the chain is longer than 64 hops: then no network rule may match.
+    /// or the chain is longer than 64 hops: then the address is not known, and rules by network are unclear.
     pub fn client_address<'a>(&self, peer: Peer, chain: impl DoubleEndedIterator<Item = &'a [u8]>) -> Option<IpAddr> {
         let mut client = peer.address();
         if !self.trusts(peer) {
@@ -100,8 +100,7 @@ impl TrustedProxies {
                 if hops > 64 {
                     return None;
                 }
-                let address =
-                    std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']).parse::<IpAddr>().ok()?.to_canonical();
+                let address = hop_address(std::str::from_utf8(hop).ok()?)?;
                 client = Some(address);
                 if !self.covers(address) {
                     return client;
@@ -114,6 +113,34 @@ impl TrustedProxies {
     fn covers(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
+}
+
+/// The address of one hop: bare, in brackets, or with a port behind it, as proxies write them. The zone of an IPv6 address
+/// (RFC 4007 §11) means something on the proxy's own links alone and is left out; an IPv4 address written as IPv6 is IPv4.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim_matches([' ', '\t']);
+    let is_port =
+        |text: &str| text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok();
+    let without_zone = |text: &'_ str| {
+        let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
+        let is_zone = |zone: &str| {
+            (1..=64).contains(&zone.len())
+                && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
+        };
+        zone.is_none_or(is_zone).then(|| address.parse::<Ipv6Addr>().ok()).flatten()
+    };
+    let address = if let Some(rest) = hop.strip_prefix('[') {
+        let (address, port) = rest.split_once(']')?;
+        if !port.is_empty() && !is_port(port.strip_prefix(':')?) {
+            return None;
+        }
+        IpAddr::V6(without_zone(address)?)
+    } else if let Some((address, port)) = hop.split_once(':').filter(|(_, port)| !port.contains(':')) {
+        IpAddr::V4(address.parse().ok().filter(|_| is_port(port))?)
+    } else {
+        hop.parse::<Ipv4Addr>().ok().map(IpAddr::V4).or_else(|| without_zone(hop).map(IpAddr::V6))?
+    };
+    Some(address.to_canonical())
 }
 
 /// One entry of `server.trusted_proxies`: an address or a range, never everybody.
@@ -191,11 +218,22 @@ mod tests {
             "",
             "010.0.0.1",
             "0x7f.1",
-            "fe80::1%eth0",
-            "[::1]",
             "1.2.3",
             "for=\"[::1]\"",
-            "192.0.2.1:80",
+            "192.0.2.1:",
+            "192.0.2.1:+80",
+            "192.0.2.1%eth0",
+            "[192.0.2.1]",
+            "[::1",
+            "::1]",
+            "[::1]80",
+            "[::1]:",
+            "[::1]:65536",
+            "[::1]:80:80",
+            "[]",
+            "fe80::1%",
+            "fe80::1%a b",
+            "fe80::1%eth0%1",
             "192.0.2.1 192.0.2.2",
             "192.0.2.1\u{a0}",
             "::ffff:192.0.2",
@@ -206,6 +244,28 @@ mod tests {
         }
         let long = vec!["10.0.0.1"; 100].join(",");
         assert_eq!(client("127.0.0.1", &[&long]), None, "a chain without end");
+    }
+
+    #[test]
+    fn a121_a_hop_is_read_in_every_form_that_proxies_write() {
+        #[rustfmt::skip]
+        let table = [
+            // because                              hop                             client
+            ("a port",                              "192.0.2.1:443",                "192.0.2.1"),
+            ("brackets",                            "[2001:db8::1]",                "2001:db8::1"),
+            ("brackets and a port",                 "[2001:db8::1]:50000",          "2001:db8::1"),
+            ("Traefik: a link-local peer's zone",   "fe80::1%eth0",                 "fe80::1"),
+            ("Envoy: the zone's number",            "fe80::1%4",                    "fe80::1"),
+            ("with brackets",                       "[fe80::1%eth0.10]",            "fe80::1"),
+            ("and a port",                          "[fe80::1%eth0]:80",            "fe80::1"),
+            ("IPv4 written as IPv6",                "[::ffff:192.0.2.1]:80",        "192.0.2.1"),
+            ("blanks around it",                    " \t192.0.2.1:80 ",             "192.0.2.1"),
+            ("behind a proxy of ours with a port",  "192.0.2.1, 10.0.0.1:9000",     "192.0.2.1"),
+            ("or with brackets",                    "192.0.2.1,[::ffff:10.0.0.1]",  "192.0.2.1"),
+        ];
+        for (because, hop, expected) in table {
+            assert_eq!(client("127.0.0.1", &[hop]).as_deref(), Some(expected), "{because}: {hop}");
+        }
     }
 
     #[test]

@@ -57,6 +57,11 @@ fn rule_files_hold() {
 }
 
 #[test]
+fn work_is_bounded() {
+    hold("work", 1_000);
+}
+
+#[test]
 fn every_target_is_run_here_and_by_libfuzzer() {
     let here = fs::read_to_string(file!()).unwrap();
     let manifest = fs::read_to_string(folder().join("Cargo.toml")).unwrap();

@@ -149,6 +149,7 @@ fn judge(fixture: &Fixture, message: &[u8], response: &[u8]) {
         endpoint: "grpc",
         identity,
         facts: asked.facts(),
+        named: [true, true],
         address: asked.client(),
         shown: asked.headers.iter().map(|(_, value)| &**value).collect(),
         request: &asked,

@@ -22,17 +22,46 @@ pub fn run(data: &[u8]) {
     let client = trusted.client_address(peer, lines.iter().copied());
     assert_eq!(client, expected(peer, &lines), "{peer}");
 
-    let named: Vec<IpAddr> = lines.join(&b","[..]).split(|&byte| byte == b',').filter_map(address).collect();
+    let named: Vec<IpAddr> = lines.join(&b","[..]).split(|&byte| byte == b',').filter_map(hop).collect();
     if let Some(client) = client {
         assert!(peer.address() == Some(client) || named.contains(&client), "{client} is named nowhere");
         assert_eq!(client, client.to_canonical(), "an IPv4 address is IPv4");
     }
 }
 
-fn address(hop: &[u8]) -> Option<IpAddr> {
+/// The address that a hop names: bare or in brackets, with or without a port, an IPv6 one with or without a zone.
+pub fn hop(hop: &[u8]) -> Option<IpAddr> {
     let text = String::from_utf8(hop.to_vec()).ok()?;
-    let address: IpAddr = text.trim_matches(|c| c == ' ' || c == '\t').parse().ok()?;
-    Some(address.to_canonical())
+    let text = text.trim_matches(|c| c == ' ' || c == '\t');
+    let port = |text: &str| {
+        (1..=5).contains(&text.len())
+            && text.chars().all(|c| c.is_ascii_digit())
+            && text.parse::<u32>().is_ok_and(|port| port < 65_536)
+    };
+    let (bracketed, rest) = match text.strip_prefix('[') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (mut name, behind) = if bracketed { rest.split_at_checked(rest.find(']')?)? } else { (rest, "") };
+    if !matches!(behind, "" | "]") && !behind.strip_prefix("]:").is_some_and(port) {
+        return None;
+    }
+    if !bracketed && name.matches(':').count() == 1 {
+        let (before, digits) = name.split_once(':')?;
+        name = before;
+        if !port(digits) || name.parse::<std::net::Ipv4Addr>().is_err() {
+            return None;
+        }
+    }
+    if let Some((before, zone)) = name.split_once('%') {
+        let plain = zone.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-'));
+        if zone.is_empty() || zone.len() > 64 || !plain || !before.contains(':') {
+            return None;
+        }
+        name = before;
+    }
+    let address: IpAddr = name.parse().ok()?;
+    if bracketed && address.is_ipv4() { None } else { Some(address.to_canonical()) }
 }
 
 fn is_ours(address: IpAddr) -> bool {
@@ -53,7 +82,7 @@ fn expected(peer: Peer, lines: &[&[u8]]) -> Option<IpAddr> {
         if n == 64 {
             return None;
         }
-        speaker = Some(address(hop)?);
+        speaker = Some(self::hop(hop)?);
         if !speaker.is_some_and(is_ours) {
             break;
         }

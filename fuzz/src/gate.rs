@@ -146,6 +146,8 @@ pub struct Allowed<'a> {
     /// Method, scheme, authority and target, as the dialect's manual says where they stand; `None` where one
     /// is missing or stands twice.
     pub facts: Option<[Vec<u8>; 4]>,
+    /// Whether a header names the method, and whether one names the target.
+    pub named: [bool; 2],
     /// Where the request came from.
     pub address: Option<IpAddr>,
     /// The values of all header fields.
@@ -208,7 +210,7 @@ impl Fixture {
 
     /// What must hold of every allow.
     pub fn judge(&self, allowed: Allowed<'_>) {
-        let Allowed { endpoint, identity: [user, groups, ..], facts, address, shown, request } = allowed;
+        let Allowed { endpoint, identity: [user, groups, ..], facts, named, address, shown, request } = allowed;
         let rule = self.named_rule(endpoint);
         let (level, username, wanted) = match &*user {
             "" => (AssuranceLevel::Anonymous, None, ""),
@@ -230,6 +232,8 @@ impl Fixture {
             panic!("{endpoint}: an allow for a request that lacks a fact, or has one twice: {request:?}")
         };
         let object = Object::from_parts(&method, &scheme, &authority, &target).expect("an object that can be read");
+        let object = if named[0] { object } else { object.with_method_unnamed() };
+        let object = if named[1] { object } else { object.with_target_unnamed() };
         assert!(object.scheme().is_secure(), "cookies travel encrypted");
         assert!(super::is_ours(object.host()), "{} lies in a cookie domain", object.host());
         let subject = Subject { username, groups: Groups::new(wanted), client_id: None, address, level };
@@ -275,8 +279,7 @@ pub fn client(proxy: Option<IpAddr>, lines: &[&[u8]]) -> Option<IpAddr> {
         return client;
     }
     for (n, hop) in lines.join(&b","[..]).split(|&byte| byte == b',').rev().enumerate() {
-        let text = std::str::from_utf8(hop).ok()?.trim_matches(|c| c == ' ' || c == '\t');
-        let address = text.parse::<IpAddr>().ok().filter(|_| n < 64)?.to_canonical();
+        let address = super::forwarded::hop(hop).filter(|_| n < 64)?;
         client = Some(address);
         if !address.is_loopback() {
             break;

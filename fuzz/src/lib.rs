@@ -19,6 +19,7 @@ pub mod path;
 pub mod rd;
 pub mod request;
 pub mod rules;
+pub mod work;
 
 use portcullis::session::{Site, Sites};
 
@@ -26,7 +27,7 @@ use portcullis::session::{Site, Sites};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("check_request", check_request::run),
     ("cookie", cookie::run),
     ("express", express::run),
@@ -36,6 +37,7 @@ pub const TARGETS: [Target; 9] = [
     ("rd", rd::run),
     ("request", request::run),
     ("rules", rules::run),
+    ("work", work::run),
 ];
 
 /// The sites of all targets: two domains, and an address.

@@ -97,6 +97,7 @@ fn judge(fixture: &Fixture, parts: &Parts, endpoint: &str, answer: &Response<Bod
         endpoint,
         identity,
         facts: facts(parts, endpoint),
+        named: named(parts, endpoint),
         address: gate::client(Some(IpAddr::from([127, 0, 0, 1])), &lines),
         shown: parts.headers.values().map(HeaderValue::as_bytes).collect(),
         request: parts,
@@ -175,6 +176,17 @@ fn facts(parts: &Parts, endpoint: &str) -> Option<[Vec<u8>; 4]> {
             };
             Some([method, scheme()?, host, target])
         }
+    }
+}
+
+/// Whether a header names the method, and whether one names the target, where the manual lets them be absent.
+fn named(parts: &Parts, endpoint: &str) -> [bool; 2] {
+    let has = |name: &str| parts.headers.get(name).is_some_and(|value| !value.is_empty());
+    match endpoint {
+        "forward-auth" => [true, has("x-forwarded-uri")],
+        "legacy" if has("x-original-url") => [has("x-original-method") || has("x-forwarded-method"), true],
+        "legacy" => [has("x-forwarded-method"), true],
+        _ => [true, true],
     }
 }
 

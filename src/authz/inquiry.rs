@@ -10,6 +10,7 @@ use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 
 use crate::object::{Malformed, Object};
+use crate::work::Exceeded;
 
 /// The request line of a sub-request, whoever read it off the wire.
 #[derive(Clone, Copy, Debug)]
@@ -228,7 +229,7 @@ pub enum Refusal {
     Disagreement,
     /// A header field that can't be one.
     Unreadable,
-    /// The object can't be read.
+    /// The object can't be read, or reading it goes beyond what one request may cost.
     Malformed(Malformed),
     /// The object is not reached over TLS.
     Insecure,
@@ -258,6 +259,31 @@ impl Refusal {
                 "the sign-in page named by the request is not https inside the cookie domain".into()
             }
         }
+    }
+}
+
+impl Refusal {
+    /// A name for metrics, in snake case; the set is closed.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Refusal::Untrusted => "untrusted",
+            Refusal::Missing(_) => "missing",
+            Refusal::Repeated(_) => "repeated",
+            Refusal::Alias => "alias",
+            Refusal::Disagreement => "disagreement",
+            Refusal::Unreadable => "unreadable",
+            Refusal::Malformed(fault) => fault.label(),
+            Refusal::Insecure => "insecure",
+            Refusal::UnknownSite => "unknown_site",
+            Refusal::NoPortal => "no_portal",
+            Refusal::ForeignPortal => "foreign_portal",
+        }
+    }
+}
+
+impl From<Exceeded> for Refusal {
+    fn from(exceeded: Exceeded) -> Refusal {
+        Refusal::Malformed(exceeded.into())
     }
 }
 

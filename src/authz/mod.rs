@@ -279,7 +279,7 @@ impl Gate {
             Known::Session(found) => found.subject(address),
             Known::Basic(identity) => identity.subject(address, AssuranceLevel::OneFactor),
         };
-        let verdict = self.policy.decide(&subject, object);
+        let verdict = self.policy.decide(&subject, object)?;
         let ruling = rule(verdict, &subject, &credentials, || sign_in(object, portal.as_deref(), evidence.facts));
         log_ruling(&ruling, verdict, &subject, object, peer);
         let Credentials { known, owner, .. } = credentials;
@@ -438,6 +438,7 @@ impl Gate {
             Ruling::Busy => (Outcome::Unavailable, answer::refuse(Refused::Busy)),
             Ruling::Unavailable => (Outcome::Unavailable, answer::refuse(Refused::Unavailable)),
             Ruling::Refuse(refusal) => {
+                self.metrics.refused(refusal.label());
                 info!(endpoint = %route.path, %peer, reason = %refusal.explain(), "refused");
                 let status = match refusal {
                     Refusal::Untrusted => Refused::Forbidden,

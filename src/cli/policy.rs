@@ -12,9 +12,10 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::object::Object;
+use crate::object::{Malformed, Object};
 use crate::policy::{Policy, Requirement, Verdict};
 use crate::subject::{AssuranceLevel, Groups, Subject};
+use crate::work::Exceeded;
 
 /// Arguments of `policy explain`.
 #[derive(Args, Clone, Debug)]
@@ -64,7 +65,10 @@ pub fn explain(policy: &Policy, args: &ExplainArgs, out: &mut dyn Write) -> io::
         Ok(object) => object,
         Err(refusal) => return refused(&refusal, args.json, out),
     };
-    let explanation = policy.explain(&subject, &object);
+    let explanation = match policy.explain(&subject, &object) {
+        Ok(explanation) => explanation,
+        Err(exceeded) => return refused(&exceeded.into(), args.json, out),
+    };
     let verdict = explanation.verdict;
     if args.json {
         let passed_over: Vec<Value> = explanation
@@ -108,10 +112,21 @@ struct Refusal {
     why: String,
 }
 
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Refusal {
+        Refusal { label: malformed.label(), why: malformed.to_string() }
+    }
+}
+
+impl From<Exceeded> for Refusal {
+    fn from(exceeded: Exceeded) -> Refusal {
+        Malformed::from(exceeded).into()
+    }
+}
+
 /// Reads a request as the gate does, and refuses what it refuses.
 fn read<'a>(method: &'a str, url: &'a str) -> Result<Object<'a>, Refusal> {
-    let object = Object::from_url(method.as_bytes(), url.as_bytes())
-        .map_err(|malformed| Refusal { label: malformed.label(), why: malformed.to_string() })?;
+    let object = Object::from_url(method.as_bytes(), url.as_bytes())?;
     let scheme = object.scheme();
     if !scheme.is_secure() {
         let why = format!("cookies and credentials need https or wss, and this is {}", scheme.as_str());
@@ -279,16 +294,15 @@ fn answer(policy: &Policy, case: &Case) -> Answer {
         None => String::new(),
     };
     let subject = subject(case.user.as_deref(), &groups, case.client_id.as_deref(), case.ip);
-    match read(case.method.as_deref().unwrap_or("GET"), &case.url) {
+    let verdict = read(case.method.as_deref().unwrap_or("GET"), &case.url)
+        .and_then(|object| Ok(policy.decide(&subject, &object)?));
+    match verdict {
         Err(refusal) => Answer { actual: "refused", rule: Value::Null, in_words: format!("refused: {}", refusal.why) },
-        Ok(object) => {
-            let verdict = policy.decide(&subject, &object);
-            Answer {
-                actual: verdict.requirement.as_str(),
-                rule: rule_number(verdict),
-                in_words: format!("{} by {}", verdict.requirement, rule_name(verdict)),
-            }
-        }
+        Ok(verdict) => Answer {
+            actual: verdict.requirement.as_str(),
+            rule: rule_number(verdict),
+            in_words: format!("{} by {}", verdict.requirement, rule_name(verdict)),
+        },
     }
 }
 

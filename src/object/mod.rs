@@ -16,7 +16,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use readings::{MAX_READINGS_BYTES, has_crowded_segments, path_readings};
+use crate::work::{Budget, Exceeded};
+
+pub(crate) use readings::percent_escape;
+use readings::{UNITS_PER_BYTE, has_crowded_segments, path_readings};
 
 /// The longest target that is read, in bytes.
 const MAX_TARGET: usize = 16 * 1024;
@@ -87,8 +90,8 @@ pub enum Malformed {
     Utf8,
     /// `..` segments that lead above the root.
     AboveRoot,
-    /// So many readings that no answer would be safe.
-    Ambiguous,
+    /// It goes beyond what one request may cost.
+    Exceeds(Exceeded),
 }
 
 impl Malformed {
@@ -105,7 +108,7 @@ impl Malformed {
             Malformed::Escape => "escape",
             Malformed::Utf8 => "utf8",
             Malformed::AboveRoot => "above_root",
-            Malformed::Ambiguous => "ambiguous",
+            Malformed::Exceeds(exceeded) => exceeded.label(),
         }
     }
 }
@@ -123,12 +126,18 @@ impl fmt::Display for Malformed {
             Malformed::Escape => "a `%` in the path that is not followed by two hexadecimal digits",
             Malformed::Utf8 => "the path or query is not UTF-8",
             Malformed::AboveRoot => "the path leads above the root",
-            Malformed::Ambiguous => "the path can be read in too many ways",
+            Malformed::Exceeds(exceeded) => return exceeded.fmt(f),
         })
     }
 }
 
 impl std::error::Error for Malformed {}
+
+impl From<Exceeded> for Malformed {
+    fn from(exceeded: Exceeded) -> Malformed {
+        Malformed::Exceeds(exceeded)
+    }
+}
 
 /// The object of a decision (NIST SP 800-162): what is asked for, and by which method.
 ///
@@ -144,6 +153,15 @@ pub struct Object<'a> {
     query: Option<&'a str>,
     resource: Cow<'a, str>,
     others: Vec<String>,
+    budget: Budget,
+    unnamed: Unnamed,
+}
+
+/// Parts of a request that the proxy did not name. What stands in their place is read, but nothing is known of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Unnamed {
+    method: bool,
+    target: bool,
 }
 
 impl<'a> Object<'a> {
@@ -163,8 +181,20 @@ impl<'a> Object<'a> {
         let scheme = Scheme::parse(scheme)?;
         let authority = std::str::from_utf8(authority).map_err(|_| Malformed::Host)?;
         let host = parse_host(authority)?;
-        let Target { text, query, resource, others } = parse_target(method, target)?;
-        Ok(Object { method, scheme, authority, host, target: text, query, resource, others })
+        let mut budget = Budget::new();
+        let Target { text, query, resource, others } = parse_target(method, target, &mut budget)?;
+        Ok(Object {
+            method,
+            scheme,
+            authority,
+            host,
+            target: text,
+            query,
+            resource,
+            others,
+            budget,
+            unnamed: Unnamed::default(),
+        })
     }
 
     /// Reads a request from its method and an absolute URL, such as nginx puts into `X-Original-URL`.
@@ -179,6 +209,30 @@ impl<'a> Object<'a> {
         let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
         let (authority, target) = rest.split_at_checked(end).ok_or(Malformed::Host)?;
         Object::from_parts(method, scheme, authority, target)
+    }
+
+    /// The same object, of which the proxy did not name the method: it may be any.
+    #[must_use]
+    pub fn with_method_unnamed(mut self) -> Object<'a> {
+        self.unnamed.method = true;
+        self
+    }
+
+    /// The same object, of which the proxy did not name path and query: they may be any.
+    #[must_use]
+    pub fn with_target_unnamed(mut self) -> Object<'a> {
+        self.unnamed.target = true;
+        self
+    }
+
+    /// Whether the proxy named the method.
+    pub fn names_method(&self) -> bool {
+        !self.unnamed.method
+    }
+
+    /// Whether the proxy named path and query.
+    pub fn names_target(&self) -> bool {
+        !self.unnamed.target
     }
 
     /// The method, in upper case as sent.
@@ -221,6 +275,11 @@ impl<'a> Object<'a> {
     /// The resource in every reading that some application makes of it, the usual one first.
     pub fn readings(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&*self.resource).chain(self.others.iter().map(String::as_str))
+    }
+
+    /// What reading the object has left of the budget of its question.
+    pub fn budget(&self) -> Budget {
+        self.budget
     }
 
     /// The URL as received, for coming back to after sign-in: bytes that may not stand in a URL are
@@ -343,7 +402,7 @@ struct Target<'a> {
 }
 
 /// Reads `/path?query`. One scan finds out whether the path is plain; only what is not is looked at again.
-fn parse_target<'a>(method: &str, target: &'a [u8]) -> Result<Target<'a>, Malformed> {
+fn parse_target<'a>(method: &str, target: &'a [u8], budget: &mut Budget) -> Result<Target<'a>, Malformed> {
     if target.len() > MAX_TARGET {
         return Err(Malformed::TooLong);
     }
@@ -379,18 +438,17 @@ fn parse_target<'a>(method: &str, target: &'a [u8]) -> Result<Target<'a>, Malfor
     if !special && !crowded {
         return Ok(Target { text, query, resource: Cow::Borrowed(plain), others: Vec::new() });
     }
-    let mut readings = path_readings(path)?.into_iter().map(|mut reading| {
-        if let Some(query) = query.filter(|query| !query.is_empty()) {
+    let mut readings = path_readings(path, budget)?;
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        for reading in &mut readings {
+            budget.spend(UNITS_PER_BYTE * query.len())?;
             reading.push('?');
             reading.push_str(query);
         }
-        reading
-    });
-    let resource = readings.next().ok_or(Malformed::Ambiguous)?;
-    let others: Vec<String> = readings.collect();
-    if others.iter().map(String::len).sum::<usize>() > MAX_READINGS_BYTES {
-        return Err(Malformed::Ambiguous);
     }
+    let mut readings = readings.into_iter();
+    let resource = readings.next().unwrap_or_default();
+    let others = readings.collect();
     Ok(Target { text, query, resource: Cow::Owned(resource), others })
 }
 
@@ -399,6 +457,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Malformed, Object, Scheme};
+    use crate::work::{Budget, Exceeded, MAX_READINGS};
 
     fn host(authority: &str) -> Result<String, Malformed> {
         Object::from_parts(b"GET", b"https", authority.as_bytes(), b"/").map(|object| object.host().to_owned())
@@ -569,20 +628,64 @@ mod tests {
     }
 
     #[test]
-    fn a102_no_path_keeps_a_worker_busy() {
-        for unit in ["/..;a%2f", "%252f;", "\\..//;", "/%3f;", "%25"] {
+    fn a102_a111_no_path_keeps_a_worker_busy() {
+        for unit in ["/..;a%2f", "%252f;", "\\..//;", "/%3f;", "%25", "/.;/%2f..", "/%252e;%2f/"] {
             for length in [1, 4, 64, 1_024, 4_000] {
                 let target = format!("/x/{}", unit.repeat(length));
-                if let Ok(object) = Object::from_parts(b"GET", b"https", b"h", target.as_bytes()) {
-                    assert!(object.readings().count() <= super::readings::MAX_READINGS);
-                    assert!(
-                        object.readings().skip(1).map(str::len).sum::<usize>() <= super::readings::MAX_READINGS_BYTES
-                    );
-                }
+                let Ok(object) = Object::from_parts(b"GET", b"https", b"h", target.as_bytes()) else { continue };
+                assert!(object.readings().count() <= MAX_READINGS, "{target}");
             }
         }
         let long = format!("/{}", "a".repeat(super::MAX_TARGET));
         assert_eq!(Object::from_parts(b"GET", b"https", b"h", long.as_bytes()).err(), Some(Malformed::TooLong));
+    }
+
+    #[test]
+    fn a111_what_takes_too_much_work_to_read_is_refused() {
+        let read = |target: String| Object::from_parts(b"GET", b"https", b"h", target.as_bytes()).map(|_| ()).err();
+        let query = "a=%20&".repeat(2_000);
+        #[rustfmt::skip]
+        let table = [
+            // because                                          target                                          refused
+            ("a long path that all read alike",                 format!("/{}", "a%20b/".repeat(2_000)),         None),
+            ("a long query behind it",                          format!("/a?{query}"),                          None),
+            ("and behind two slashes",                          format!("/a//b?{query}"),                       None),
+            ("what has too many readings",                      "/a%252f..;x//%255c..;y%3f/.%25252f".to_owned(), Some(Exceeded::Readings)),
+            ("what is made anew in every step",                 format!("/{}//x", "a".repeat(12_000)),          Some(Exceeded::Work)),
+            ("a long query behind a path with many readings",   format!("/a%2f..;x//b?{query}"),                Some(Exceeded::Work)),
+        ];
+        for (because, target, refused) in table {
+            assert_eq!(read(target), refused.map(Malformed::Exceeds), "{because}");
+        }
+    }
+
+    /// What applications really use, and how many readings it has.
+    #[test]
+    fn a111_honest_ambiguous_paths_are_read_with_ease() {
+        let key = "backup%2F2026%2F11%2Fphoto%20of%20the%20caf%C3%A9%2B1.jpg/";
+        #[rustfmt::skip]
+        let table = [
+            // because                          target
+            ("GitLab's API",                    "/api/v4/projects/group%2Fsub%2Fproject/repository/files/src%2Flib%2Emd/raw?ref=main".to_owned()),
+            ("npm's scopes",                    "/@scope%2fpackage/-/package-1.0.0.tgz".to_owned()),
+            ("a session in a parameter",        "/shop/cart;jsessionid=0123456789ABCDEF0123456789ABCDEF?item=1".to_owned()),
+            ("two slashes",                     "/static//css//main.css".to_owned()),
+            ("the longest key of S3, encoded",  format!("/bucket/{}", key.repeat(1_024 / 40))),
+            ("and with empty segments",         format!("/bucket//{}", key.repeat(1_024 / 40))),
+            ("an address in an address",        "/proxy/https%3A%2F%2Fexample.com%2Fa%3Fb%3Dc%26d".to_owned()),
+            ("and not encoded",                 "/proxy/https://example.com/a;v=1/b".to_owned()),
+            ("RabbitMQ's default host",         "/api/queues/%2F/orders/get".to_owned()),
+            ("a percent sign",                  "/files/100%25/report%20final.pdf".to_owned()),
+            ("encoded twice",                   "/redirect/https%253A%252F%252Fexample.com%252F".to_owned()),
+            ("matrix parameters",               "/map/point;lat=50;long=20/zoom;level=3".to_owned()),
+            ("a dot segment",                   "/docs/guide/../api/./index.html".to_owned()),
+        ];
+        for (because, target) in table {
+            let object = Object::from_parts(b"GET", b"https", b"h", target.as_bytes());
+            let object = object.unwrap_or_else(|malformed| panic!("{because}: {malformed}"));
+            let spent = object.budget().spent();
+            assert!(spent < Budget::BASE * 4 / 5, "{because}: {} readings, {spent} units", object.readings().count());
+        }
     }
 
     proptest! {

@@ -91,6 +91,11 @@ impl Verdict {
         (self.requirement, !self.subject_rule)
     }
 
+    /// Whether no verdict is stricter.
+    pub(crate) fn is_strictest(self) -> bool {
+        self.strictness() == (Requirement::Deny, true)
+    }
+
     /// The stricter of two verdicts; the first where they are alike.
     pub(crate) fn stricter(self, other: Verdict) -> Verdict {
         if other.strictness() > self.strictness() { other } else { self }

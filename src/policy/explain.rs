@@ -3,11 +3,14 @@
 //! It asks the compiled policy for the decision itself and works out the reasons beside it, so that what
 //! it explains is what the gate answers. It is not fast.
 
+use std::ops::ControlFlow;
+
 use crate::object::Object;
-use crate::policy::matcher::Matcher;
-use crate::policy::rule::{Criterion, Fit, Rule, method_bit};
+use crate::policy::matcher::{Matcher, Question, Reading};
+use crate::policy::rule::{Criterion, Evaluation, Fit, Rule};
 use crate::policy::{Requirement, Verdict};
 use crate::subject::Subject;
+use crate::work::{Budget, Exceeded};
 
 /// A decision and its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +19,7 @@ pub struct Explanation {
     pub verdict: Verdict,
     /// The path and query that the deciding rule was asked about.
     pub resource: String,
-    /// In how many ways the path can be read.
+    /// In how many ways the request can be read.
     pub readings: usize,
     /// The rules before the one that decided, or all of them if none did, and why each did not.
     pub passed_over: Vec<PassedOver>,
@@ -37,22 +40,30 @@ pub struct PassedOver {
     pub why: String,
 }
 
-pub(super) fn explain(matcher: &Matcher, subject: &Subject<'_>, object: &Object<'_>) -> Explanation {
-    let readings: Vec<&str> = object.readings().collect();
-    let mut resource = object.resource();
-    let mut verdict = matcher.decide(subject, object, resource);
-    for reading in readings.iter().skip(1) {
-        let other = matcher.decide(subject, object, reading);
-        if other.strictness() > verdict.strictness() {
-            (resource, verdict) = (reading, other);
+/// The first criterion that is not met, why, and whether it is missed or unclear.
+type Miss = (Criterion, String, Fit);
+
+pub(super) fn explain(matcher: &Matcher, subject: &Subject<'_>, object: &Object<'_>) -> Result<Explanation, Exceeded> {
+    let question = Question::new(matcher, subject, object);
+    let mut decided: Option<(Verdict, String, String)> = None;
+    let mut budget = object.budget();
+    budget.grant(question.grant());
+    question.each_reading(&mut budget, |budget, reading| {
+        let verdict = question.decide(reading, budget)?;
+        if decided.as_ref().is_none_or(|(before, ..)| verdict.strictness() > before.strictness()) {
+            decided = Some((verdict, reading.resource.to_owned(), reading.as_sent.to_owned()));
         }
-    }
+        Ok(if verdict.is_strictest() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    let readings = object.readings().count();
+    let Some((verdict, resource, as_sent)) = decided else { return Err(Exceeded::Readings) };
+    let evaluation = question.evaluation(Reading { resource: &resource, as_sent: &as_sent });
 
     let mut passed_over = Vec::new();
-    let mut unclear = false;
+    let (mut unclear_query, mut unclear_address) = (false, false);
     for (n, rule) in matcher.rules().iter().enumerate() {
         let decides = verdict.rule == u32::try_from(n).ok();
-        match miss(rule, subject, object, resource) {
+        match miss(rule, object, &evaluation)? {
             None if decides => break,
             None => {
                 // The query may or may not meet the rule that decided, further up; otherwise this one does.
@@ -63,25 +74,36 @@ pub(super) fn explain(matcher: &Matcher, subject: &Subject<'_>, object: &Object<
                 passed_over.push(PassedOver { rule: n, criterion: Criterion::Policy, why });
                 break;
             }
-            Some((_, _, Fit::Unclear)) if decides => unclear = true,
             Some((criterion, why, fit)) => {
-                unclear |= fit == Fit::Unclear;
-                passed_over.push(PassedOver { rule: n, criterion, why });
+                unclear_query |= fit == Fit::Unclear && criterion == Criterion::Query;
+                unclear_address |= fit == Fit::Unclear && criterion == Criterion::Networks;
+                if !(decides && fit == Fit::Unclear) {
+                    passed_over.push(PassedOver { rule: n, criterion, why });
+                }
             }
         }
     }
 
     let provisional = verdict.subject_rule && subject.is_anonymous();
     let mut notes = Vec::new();
-    if readings.len() > 1 {
+    if readings > 1 {
         notes.push(format!(
-            "The path can be read in {} ways, and the strictest answer stands: it was decided as `{resource}`.",
-            readings.len()
+            "The path can be read in {readings} ways, and the strictest answer stands: it was decided as `{resource}`."
+        ));
+    } else if resource != as_sent {
+        notes.push(format!(
+            "Applications decode the query, and the strictest answer stands: it was decided as `{resource}`."
         ));
     }
-    if unclear {
+    if unclear_query {
         notes.push(
-            "A parameter is repeated or garbled, or stands behind an encoded `?`, so applications may differ on a query condition: the strictest answer stands."
+            "A parameter is repeated, garbled or written in another way, or stands behind an encoded `?`, so applications may differ on a query condition: the strictest answer stands."
+                .to_owned(),
+        );
+    }
+    if unclear_address {
+        notes.push(
+            "The address of the client is not known, so a rule with `networks` may apply or not: the strictest answer stands."
                 .to_owned(),
         );
     }
@@ -95,14 +117,18 @@ pub(super) fn explain(matcher: &Matcher, subject: &Subject<'_>, object: &Object<
             "The answer is 403 at once: signing in would not change a denial that asks for no subject.".to_owned()
         });
     }
-    Explanation { verdict, resource: resource.to_owned(), readings: readings.len(), passed_over, provisional, notes }
+    Ok(Explanation { verdict, resource, readings, passed_over, provisional, notes })
 }
 
 /// The first criterion that is not met, why, and whether it is missed or unclear; nothing for a rule that applies.
-fn miss(rule: &Rule, subject: &Subject<'_>, object: &Object<'_>, resource: &str) -> Option<(Criterion, String, Fit)> {
+fn miss(rule: &Rule, object: &Object<'_>, evaluation: &Evaluation<'_, '_>) -> Result<Option<Miss>, Exceeded> {
     let criteria = rule.criteria();
-    let missed = |criterion, why| Some((criterion, why, Fit::Miss));
-    if !rule.fits_host(subject, object.host()) {
+    let Evaluation { subject, resource, .. } = *evaluation;
+    // Each rule may cost what a question may: nobody waits for an explanation.
+    let budget = &mut Budget::new();
+    budget.grant(rule.grant());
+    let missed = |criterion, why| Ok(Some((criterion, why, Fit::Miss)));
+    if !rule.fits_host(subject, object.host(), budget)? {
         let criterion = if criteria.hosts.iter().all(|pattern| pattern.is_regex()) {
             Criterion::DomainRegex
         } else {
@@ -111,22 +137,25 @@ fn miss(rule: &Rule, subject: &Subject<'_>, object: &Object<'_>, resource: &str)
         let patterns = list(criteria.hosts.iter().map(|pattern| pattern.as_str()));
         return missed(criterion, format!("the host `{}` is not {patterns}", object.host()));
     }
-    if !rule.fits_resource(subject, resource) {
+    let fit = rule.fit_resource(evaluation, budget)?;
+    if fit != Fit::Match {
         let patterns = list(criteria.resources.iter().map(|pattern| pattern.as_str()));
-        return missed(Criterion::Resources, format!("`{resource}` does not match {patterns}"));
+        return Ok(Some((Criterion::Resources, format!("`{resource}` does not match {patterns}"), fit)));
     }
-    if !rule.fits_method(method_bit(object.method())) {
+    let fit = rule.fit_method(evaluation.method);
+    if fit != Fit::Match {
         let methods = list(criteria.methods.iter().map(|method| method.as_str()));
-        return missed(Criterion::Methods, format!("the method `{}` is not {methods}", object.method()));
+        return Ok(Some((Criterion::Methods, format!("the method `{}` is not {methods}", object.method()), fit)));
     }
-    if !rule.fits_network(subject) {
+    let network = rule.fit_network(subject);
+    if network != Fit::Match {
         let networks: Vec<String> = criteria.networks.iter().map(ToString::to_string).collect();
         let networks = list(networks.iter().map(String::as_str));
         let why = match subject.address {
             Some(address) => format!("the address {address} is not in {networks}"),
-            None => format!("the address of the client is not known, so it is not in {networks}"),
+            None => format!("the address of the client is not known, so it may be in {networks} or not"),
         };
-        return missed(Criterion::Networks, why);
+        return Ok(Some((Criterion::Networks, why, network)));
     }
     if !rule.fits_subject(subject) {
         let groups: Vec<String> = criteria
@@ -139,9 +168,9 @@ fn miss(rule: &Rule, subject: &Subject<'_>, object: &Object<'_>, resource: &str)
             format!("{} is not {}", describe(subject), list(groups.iter().map(String::as_str))),
         );
     }
-    let fit = rule.fit_query(object, resource);
+    let fit = rule.fit_query(evaluation, budget)?;
     if fit == Fit::Match {
-        return None;
+        return Ok(None);
     }
     let groups: Vec<String> = criteria
         .query
@@ -154,7 +183,7 @@ fn miss(rule: &Rule, subject: &Subject<'_>, object: &Object<'_>, resource: &str)
         Fit::Unclear => format!("applications may differ on whether the query `{query}` has {wanted}"),
         _ => format!("the query `{query}` does not have {wanted}"),
     };
-    Some((Criterion::Query, why, fit))
+    Ok(Some((Criterion::Query, why, fit)))
 }
 
 /// Who asks, in words.

@@ -15,6 +15,7 @@ use crate::policy::pattern::{Form, HostKind, HostPattern, ResourcePattern};
 use crate::policy::rule::method_bit;
 use crate::policy::{Criteria, Criterion, Requirement, Rule, syntax};
 use crate::subject::Subject;
+use crate::work::Budget;
 
 /// Something in a rule that is likely not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -380,7 +381,9 @@ fn covers_resource(wide: &ResourcePattern, narrow: &ResourcePattern) -> bool {
     }
     let stranger = Subject::default();
     match (&wide.form, &narrow.form) {
-        (_, Form::Equals(whole)) => !wide.asks_for_subject() && wide.matches(&stranger, whole),
+        (_, Form::Equals(whole)) => {
+            !wide.asks_for_subject() && wide.matches(&stranger, whole, &mut Budget::new()).is_ok_and(|fits| fits)
+        }
         (Form::Prefix(prefix), _) => narrow.prefixes.iter().all(|longer| longer.starts_with(&**prefix)),
         (Form::Boundary(one, next), Form::Boundary(other, fewer)) if one == other => {
             fewer.iter().all(|byte| next.contains(byte))

@@ -12,13 +12,16 @@
 //! Rules are told apart by their position, and the lowest one wins.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use crate::object::Object;
 use crate::policy::decision::{Requirement, Verdict};
 use crate::policy::pattern::{Expression, Form, HostKind};
-use crate::policy::rule::{Fit, Rule, method_bit};
+use crate::policy::query::{self, LazyQuery};
+use crate::policy::rule::{Evaluation, Fit, Rule, method_bit};
 use crate::subject::Subject;
+use crate::work::{Budget, Exceeded};
 
 /// Up to this many rules, asking each in turn is as fast as walking an index.
 const SHORT_PLAN: usize = 8;
@@ -59,6 +62,10 @@ enum Name {
 #[derive(Debug)]
 struct Plan {
     candidates: Vec<Candidate>,
+    /// Whether a pattern may depend on what the query holds: then it is asked about the decoded query too.
+    reaches_query: bool,
+    /// What the expressions and conditions of the candidates add to the budget of a question.
+    grant: u32,
     /// For a plan that is long.
     index: Option<PrefixIndex>,
 }
@@ -129,17 +136,33 @@ impl Matcher {
         }
     }
 
-    /// Decides one reading of an object.
-    pub(super) fn decide(&self, subject: &Subject<'_>, object: &Object<'_>, resource: &str) -> Verdict {
-        let host = object.host();
+    /// Decides an object: the strictest verdict over all its readings, the first of equals.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`] where the request goes beyond what one may cost.
+    pub(super) fn decide(
+        &self,
+        subject: &Subject<'_>,
+        object: &Object<'_>,
+        budget: &mut Budget,
+    ) -> Result<Verdict, Exceeded> {
+        let question = Question::new(self, subject, object);
+        budget.grant(question.grant());
+        let mut strictest: Option<Verdict> = None;
+        question.each_reading(budget, |budget, reading| {
+            let verdict = question.decide(reading, budget)?;
+            let verdict = strictest.map_or(verdict, |before| before.stricter(verdict));
+            strictest = Some(verdict);
+            Ok(if verdict.is_strictest() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(strictest.unwrap_or(self.verdict(None)))
+    }
+
+    fn plan_of(&self, host: &str) -> Option<&Plan> {
         let node = self.exact.get(host).copied().or_else(|| longest_suffix(&self.suffix, host)).unwrap_or(0);
-        let Some(node) = self.nodes.get(node) else { return self.verdict(None) };
-        let plan = node.plan.get_or_init(|| self.plan(node));
-        let inquiry = Inquiry { matcher: self, subject, object, method: method_bit(object.method()), resource };
-        match &plan.index {
-            None => inquiry.first_of(plan.candidates.iter()),
-            Some(index) => inquiry.first_of_index(&plan.candidates, index),
-        }
+        let node = self.nodes.get(node)?;
+        Some(node.plan.get_or_init(|| self.plan(node)))
     }
 
     fn verdict(&self, rule: Option<u32>) -> Verdict {
@@ -167,7 +190,10 @@ impl Matcher {
         candidates.dedup_by_key(|candidate| candidate.rule);
         candidates.shrink_to_fit();
         let index = (candidates.len() > SHORT_PLAN).then(|| PrefixIndex::new(self.entries(&candidates)));
-        Plan { candidates, index }
+        let rules = || candidates.iter().filter_map(|candidate| self.rules.get(candidate.rule as usize));
+        let reaches_query = rules().any(|rule| rule.criteria.resources.iter().any(|pattern| pattern.reaches_query));
+        let grant = rules().map(Rule::grant).fold(0, u32::saturating_add);
+        Plan { candidates, reaches_query, grant, index }
     }
 
     /// The prefixes of the resources of each candidate, with its place in the plan.
@@ -229,31 +255,115 @@ fn may_apply(rule: &Rule, name: &Name) -> bool {
 }
 
 /// One question, on its way through a plan.
-struct Inquiry<'q> {
+pub(super) struct Question<'q> {
     matcher: &'q Matcher,
+    plan: Option<&'q Plan>,
     subject: &'q Subject<'q>,
     object: &'q Object<'q>,
-    method: u16,
-    resource: &'q str,
+    method: Option<u16>,
+    sent: LazyQuery<'q>,
 }
 
-impl Inquiry<'_> {
-    fn fit(&self, candidate: Candidate) -> Fit {
-        let Some(rule) = self.matcher.rules.get(candidate.rule as usize) else { return Fit::Miss };
-        let fit = rule.fit_apart_from_host(self.subject, self.object, self.method, self.resource);
-        if fit != Fit::Miss && candidate.ask_host && !rule.fits_host(self.subject, self.object.host()) {
-            return Fit::Miss;
+/// One way to read what is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Reading<'r> {
+    /// What patterns are matched against.
+    pub resource: &'r str,
+    /// The same with the query as it was sent, in which parameters are looked for.
+    pub as_sent: &'r str,
+}
+
+impl<'q> Question<'q> {
+    pub(super) fn new(matcher: &'q Matcher, subject: &'q Subject<'q>, object: &'q Object<'q>) -> Question<'q> {
+        Question {
+            matcher,
+            plan: matcher.plan_of(object.host()),
+            subject,
+            object,
+            method: object.names_method().then(|| method_bit(object.method())),
+            sent: LazyQuery::new(object.query()),
         }
-        fit
+    }
+
+    /// What the rules of this host add to the budget.
+    pub(super) fn grant(&self) -> u32 {
+        self.plan.map_or(0, |plan| plan.grant)
+    }
+
+    /// Calls `see` with each reading of the object, the usual one first, until it breaks off. Where a pattern may depend on
+    /// the query, each reading is followed by the same with the query decoded, as every application sees it (A116).
+    pub(super) fn each_reading(
+        &self,
+        budget: &mut Budget,
+        mut see: impl FnMut(&mut Budget, Reading<'_>) -> Result<ControlFlow<()>, Exceeded>,
+    ) -> Result<(), Exceeded> {
+        let query = self.object.query().unwrap_or_default();
+        let decoded = if self.plan.is_some_and(|plan| plan.reaches_query) {
+            budget.spend(query.len())?;
+            query::decoded(query)
+        } else {
+            None
+        };
+        for as_sent in self.object.readings() {
+            if see(budget, Reading { resource: as_sent, as_sent })?.is_break() {
+                return Ok(());
+            }
+            let path = decoded.as_ref().and_then(|_| as_sent.strip_suffix(query));
+            if let (Some(path), Some(decoded)) = (path, &decoded) {
+                budget.spend(path.len() + decoded.len())?;
+                let resource = format!("{path}{decoded}");
+                if see(budget, Reading { resource: &resource, as_sent })?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides one reading.
+    pub(super) fn decide(&self, reading: Reading<'_>, budget: &mut Budget) -> Result<Verdict, Exceeded> {
+        let Some(plan) = self.plan else { return Ok(self.matcher.verdict(None)) };
+        let evaluation = self.evaluation(reading);
+        match &plan.index {
+            Some(index) if evaluation.names_target => self.first_of_index(&evaluation, &plan.candidates, index, budget),
+            Some(_) | None => self.first_of(&evaluation, plan.candidates.iter(), budget),
+        }
+    }
+
+    /// What rules are asked about a reading.
+    pub(super) fn evaluation<'r>(&'r self, reading: Reading<'r>) -> Evaluation<'r, 'q> {
+        let read = reading.as_sent.split_once('?').map(|(_, query)| query);
+        Evaluation {
+            subject: self.subject,
+            method: self.method,
+            names_target: self.object.names_target(),
+            resource: reading.resource,
+            sent: &self.sent,
+            read: (read.unwrap_or_default() != self.sent.text()).then(|| LazyQuery::new(read)),
+        }
+    }
+
+    fn fit(&self, evaluation: &Evaluation<'_, '_>, candidate: Candidate, budget: &mut Budget) -> Result<Fit, Exceeded> {
+        let Some(rule) = self.matcher.rules.get(candidate.rule as usize) else { return Ok(Fit::Miss) };
+        let fit = rule.fit_apart_from_host(evaluation, budget)?;
+        if fit != Fit::Miss && candidate.ask_host && !rule.fits_host(self.subject, self.object.host(), budget)? {
+            return Ok(Fit::Miss);
+        }
+        Ok(fit)
     }
 
     /// The first candidate that matches, or a stricter one before it that may.
-    fn first_of<'c>(&self, candidates: impl Iterator<Item = &'c Candidate>) -> Verdict {
+    fn first_of<'c>(
+        &self,
+        evaluation: &Evaluation<'_, '_>,
+        candidates: impl Iterator<Item = &'c Candidate>,
+        budget: &mut Budget,
+    ) -> Result<Verdict, Exceeded> {
         let mut unclear: Option<Verdict> = None;
         let mut settled = self.matcher.verdict(None);
         for &candidate in candidates {
             let verdict = || self.matcher.verdict(Some(candidate.rule));
-            match self.fit(candidate) {
+            match self.fit(evaluation, candidate, budget)? {
                 Fit::Miss => {}
                 Fit::Unclear => unclear = Some(unclear.map_or_else(verdict, |before| before.stricter(verdict()))),
                 Fit::Match => {
@@ -262,33 +372,47 @@ impl Inquiry<'_> {
                 }
             }
         }
-        unclear.map_or(settled, |before| before.stricter(settled))
+        Ok(unclear.map_or(settled, |before| before.stricter(settled)))
     }
 
     /// The same with an index: several lists, each in order, of which the lowest match wins.
-    fn first_of_index(&self, candidates: &[Candidate], index: &PrefixIndex) -> Verdict {
+    fn first_of_index(
+        &self,
+        evaluation: &Evaluation<'_, '_>,
+        candidates: &[Candidate],
+        index: &PrefixIndex,
+        budget: &mut Budget,
+    ) -> Result<Verdict, Exceeded> {
         let mut best = u32::MAX;
-        for list in index.walk(self.resource) {
+        for list in index.walk(evaluation.resource) {
             for &place in list.iter().take_while(|place| **place < best) {
                 let Some(&candidate) = candidates.get(place as usize) else { continue };
-                match self.fit(candidate) {
+                match self.fit(evaluation, candidate, budget)? {
                     Fit::Miss => {}
                     Fit::Match => {
                         best = place;
                         break;
                     }
-                    // Rare, and only for garbled or repeated parameters: then the order counts for more.
-                    Fit::Unclear => return self.first_in_order(candidates, index),
+                    // Rare, for what is garbled, repeated or not known: then the order counts for more.
+                    Fit::Unclear => return self.first_in_order(evaluation, candidates, index, budget),
                 }
             }
         }
-        self.matcher.verdict(candidates.get(best as usize).map(|candidate| candidate.rule))
+        Ok(self.matcher.verdict(candidates.get(best as usize).map(|candidate| candidate.rule)))
     }
 
-    fn first_in_order(&self, candidates: &[Candidate], index: &PrefixIndex) -> Verdict {
-        let mut places: Vec<u32> = index.walk(self.resource).flatten().copied().collect();
+    fn first_in_order(
+        &self,
+        evaluation: &Evaluation<'_, '_>,
+        candidates: &[Candidate],
+        index: &PrefixIndex,
+        budget: &mut Budget,
+    ) -> Result<Verdict, Exceeded> {
+        let mut places: Vec<u32> = index.walk(evaluation.resource).flatten().copied().collect();
+        budget.spend(places.len())?;
         places.sort_unstable();
-        self.first_of(places.iter().filter_map(|place| candidates.get(*place as usize)))
+        let candidates = places.iter().filter_map(|place| candidates.get(*place as usize));
+        self.first_of(evaluation, candidates, budget)
     }
 }
 

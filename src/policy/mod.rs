@@ -4,8 +4,9 @@
 //! A [`Policy`] is compiled when the rules are loaded and only read after that. Deciding takes no lock,
 //! does no IO and never fails. The first rule that matches wins, in the order of the file; where none
 //! does, the default applies. Where a request can be read in several ways, it is decided in each and
-//! the strictest answer stands: this goes for ambiguous paths (see [`object`](crate::object)) and for
-//! ambiguous queries (see [`query`]).
+//! the strictest answer stands: this goes for ambiguous paths (see [`object`](crate::object)), for
+//! ambiguous queries (see [`query`]), and for an address that is not known. The work that one question may
+//! cause is bounded (see [`work`](crate::work)).
 //!
 //! An anonymous subject meets every criterion about the subject *provisionally*: the rule is chosen, and
 //! its requirement leads to signing in, after which the rules are asked again.
@@ -34,6 +35,7 @@ pub use rule::{Criteria, Criterion, MethodName, Rule, SubjectTerm};
 
 use crate::object::Object;
 use crate::subject::Subject;
+use crate::work::{Budget, Exceeded};
 use matcher::Matcher;
 
 /// The rules and the default policy, compiled.
@@ -50,14 +52,37 @@ impl Policy {
 
     /// Decides what `object` requires of `subject`.
     ///
-    /// Allocates nothing for an object with one reading, unless a rule asks what a `User` or `Group`
-    /// group matched, or the host is asked for the first time.
-    pub fn decide(&self, subject: &Subject<'_>, object: &Object<'_>) -> Verdict {
-        strictest_reading(object, |resource| self.matcher.decide(subject, object, resource))
+    /// Allocates nothing for an object with one reading, unless a rule asks about the query, or what a `User` or
+    /// `Group` group matched, or the host is asked for the first time.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`] where deciding would cost more than one request may: it is to be refused.
+    pub fn decide(&self, subject: &Subject<'_>, object: &Object<'_>) -> Result<Verdict, Exceeded> {
+        self.matcher.decide(subject, object, &mut object.budget())
+    }
+
+    /// Decides as [`decide`](Policy::decide) does, and spends from a budget that the caller has: what is missing from it
+    /// afterwards is the work that deciding took.
+    ///
+    /// # Errors
+    ///
+    /// As [`decide`](Policy::decide).
+    pub fn decide_within(
+        &self,
+        subject: &Subject<'_>,
+        object: &Object<'_>,
+        budget: &mut Budget,
+    ) -> Result<Verdict, Exceeded> {
+        self.matcher.decide(subject, object, budget)
     }
 
     /// Decides, and says why, rule by rule.
-    pub fn explain(&self, subject: &Subject<'_>, object: &Object<'_>) -> Explanation {
+    ///
+    /// # Errors
+    ///
+    /// As [`decide`](Policy::decide).
+    pub fn explain(&self, subject: &Subject<'_>, object: &Object<'_>) -> Result<Explanation, Exceeded> {
         explain::explain(&self.matcher, subject, object)
     }
 
@@ -86,12 +111,6 @@ impl Policy {
     pub fn lints(&self) -> Vec<Lint> {
         lint::lints(self.rules())
     }
-}
-
-/// The strictest verdict over all readings of an object; the first of equals.
-fn strictest_reading(object: &Object<'_>, decide: impl Fn(&str) -> Verdict) -> Verdict {
-    let others = object.readings().skip(1);
-    others.fold(decide(object.resource()), |strictest, reading| strictest.stricter(decide(reading)))
 }
 
 #[cfg(test)]

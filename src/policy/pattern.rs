@@ -20,6 +20,7 @@ use crate::fault::Fault;
 use crate::object::is_label;
 use crate::policy::syntax;
 use crate::subject::Subject;
+use crate::work::{Budget, Exceeded};
 
 /// Which hosts a rule is about: one entry of `domain` or `domain_regex`.
 #[derive(Clone, Debug)]
@@ -98,22 +99,26 @@ impl HostPattern {
     }
 
     /// Whether `host` is one of these, for this subject.
-    pub(super) fn matches(&self, subject: &Subject<'_>, host: &str) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded::Work`] where `budget` does not cover it.
+    pub(super) fn matches(&self, subject: &Subject<'_>, host: &str, budget: &mut Budget) -> Result<bool, Exceeded> {
         match &self.kind {
-            HostKind::Exact(exact) => **exact == *host,
-            HostKind::Suffix(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
-            HostKind::Regex(expression) => expression.matches(subject, host),
+            HostKind::Exact(exact) => Ok(**exact == *host),
+            HostKind::Suffix(suffix) => Ok(host.len() > suffix.len() && host.ends_with(&**suffix)),
+            HostKind::Regex(expression) => expression.search(subject, host, budget),
             HostKind::User(rest) | HostKind::Group(rest) => {
-                let Some(name) = host.strip_suffix(&**rest).filter(|name| !name.is_empty()) else { return false };
+                let Some(name) = host.strip_suffix(&**rest).filter(|name| !name.is_empty()) else { return Ok(false) };
                 if subject.is_anonymous() {
-                    return true;
+                    return Ok(true);
                 }
                 // A name that is not one label never is one (A29), so `a.b` can't become two.
                 let is_name = |known: &str| is_label(known) && known.eq_ignore_ascii_case(name);
-                match &self.kind {
+                Ok(match &self.kind {
                     HostKind::User(_) => subject.username.is_some_and(is_name),
                     _ => subject.groups.iter().any(is_name),
-                }
+                })
             }
         }
     }
@@ -146,6 +151,8 @@ pub struct ResourcePattern {
     pub(super) form: Form,
     /// Every resource that matches begins with one of these; with nothing, where there is an empty one.
     pub(super) prefixes: Vec<Box<str>>,
+    /// Whether the answer may depend on what the query holds.
+    pub(super) reaches_query: bool,
 }
 
 /// A resource pattern, sorted by what it takes to decide it. Resources hold no line breaks, so `.*`
@@ -168,22 +175,37 @@ impl ResourcePattern {
         &self.text
     }
 
+    /// Whether it takes an expression to decide it.
+    pub(super) fn is_regex(&self) -> bool {
+        matches!(self.form, Form::Regex(_))
+    }
+
     /// Whether the answer depends on who asks.
     pub fn asks_for_subject(&self) -> bool {
         matches!(&self.form, Form::Regex(expression) if expression.asks_for_subject())
     }
 
     /// Whether the resource is one of these, for this subject.
-    pub(super) fn matches(&self, subject: &Subject<'_>, resource: &str) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded::Work`] where `budget` does not cover it.
+    pub(super) fn matches(&self, subject: &Subject<'_>, resource: &str, budget: &mut Budget) -> Result<bool, Exceeded> {
         match &self.form {
-            Form::Prefix(prefix) => resource.starts_with(&**prefix),
-            Form::Equals(whole) => **whole == *resource,
-            Form::Boundary(prefix, next) => match resource.strip_prefix(&**prefix).map(str::as_bytes) {
+            Form::Prefix(prefix) => Ok(resource.starts_with(&**prefix)),
+            Form::Equals(whole) => Ok(**whole == *resource),
+            Form::Boundary(prefix, next) => Ok(match resource.strip_prefix(&**prefix).map(str::as_bytes) {
                 Some([]) => true,
                 Some([byte, ..]) => next.contains(byte),
                 None => false,
-            },
-            Form::Regex(expression) => expression.matches(subject, resource),
+            }),
+            Form::Regex(expression) => {
+                budget.spend(self.prefixes.len())?;
+                if !self.prefixes.iter().any(|prefix| resource.starts_with(&**prefix)) {
+                    return Ok(false);
+                }
+                expression.search(subject, resource, budget)
+            }
         }
     }
 }
@@ -202,7 +224,30 @@ impl FromStr for ResourcePattern {
             Form::Prefix(literal) | Form::Equals(literal) | Form::Boundary(literal, _) => vec![literal.clone()],
             Form::Regex(_) => prefixes(&parsed.hir),
         };
-        Ok(ResourcePattern { text: text.into(), form, prefixes })
+        let reaches_query = match &form {
+            Form::Prefix(literal) | Form::Equals(literal) | Form::Boundary(literal, _) => literal.contains('?'),
+            Form::Regex(_) => {
+                !parsed.hir.properties().look_set_prefix().contains(Look::Start) || takes_question_mark(&parsed.hir)
+            }
+        };
+        Ok(ResourcePattern { text: text.into(), form, prefixes, reaches_query })
+    }
+}
+
+/// Whether some part of the expression takes a `?`, behind which the query begins.
+fn takes_question_mark(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Literal(literal) => literal.0.contains(&b'?'),
+        HirKind::Class(Class::Unicode(class)) => {
+            class.ranges().iter().any(|range| range.start() <= '?' && '?' <= range.end())
+        }
+        HirKind::Class(Class::Bytes(class)) => {
+            class.ranges().iter().any(|range| range.start() <= b'?' && b'?' <= range.end())
+        }
+        HirKind::Capture(capture) => takes_question_mark(&capture.sub),
+        HirKind::Repetition(repetition) => takes_question_mark(&repetition.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().any(takes_question_mark),
+        HirKind::Empty | HirKind::Look(_) => false,
     }
 }
 
@@ -338,6 +383,12 @@ impl Expression {
 
     pub(super) fn asks_for_subject(&self) -> bool {
         self.user || self.group
+    }
+
+    /// Searches `text` as [`matches`](Expression::matches) does, a unit for each byte of it.
+    pub(super) fn search(&self, subject: &Subject<'_>, text: &str, budget: &mut Budget) -> Result<bool, Exceeded> {
+        budget.spend(text.len())?;
+        Ok(self.matches(subject, text))
     }
 
     pub(super) fn matches(&self, subject: &Subject<'_>, text: &str) -> bool {

@@ -1,24 +1,38 @@
 //! The query criterion: what a rule wants of the parameters in a request's query.
 //!
-//! Keys and values are compared after form-decoding, by letter case. Applications differ in which of
-//! several values they take, and in what they make of a pair with a `;` or a bad escape. So a term has
-//! three answers: it holds, it fails, or it is *unclear*, because it holds for one of the values and not
-//! for another, or because a pair that nobody can read for certain may be the one it is about. The
-//! policy takes the strictest outcome of an unclear term: a repeated or garbled parameter can't be used
-//! to slip past a rule, nor into one.
+//! Keys and values are compared after form-decoding, by letter case. Applications differ in which of several values they
+//! take, in what they make of a pair with a `;` or a bad escape, and in which keys they take for one (`key.rs`). So a term
+//! has three answers: it holds, it fails, or it is *unclear*, because it holds for one of the values and not for another,
+//! or because a pair that nobody can read for certain may be the one it is about. The policy takes the strictest outcome
+//! of an unclear term: a repeated, garbled or disguised parameter can't be used to slip past a rule, nor into one.
+
+mod key;
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use crate::fault::Fault;
+use crate::object::percent_escape;
 use crate::policy::pattern::Expression;
 use crate::policy::rule::Fit;
 use crate::policy::syntax;
 use crate::subject::Subject;
+use crate::work::{Budget, Exceeded, MAX_PARAMETERS};
+
+use key::Spellings;
+
+/// What it costs to decode one byte of a query.
+const UNITS_PER_BYTE: usize = 2;
+/// What it costs to write a key in all its spellings.
+const UNITS_PER_SPELLINGS: usize = 96;
+/// What it costs to see whether a parameter is the one that a term is about.
+const UNITS_PER_PARAMETER: usize = 4;
 
 /// One condition on one parameter of the query.
 #[derive(Clone, Debug)]
 pub struct QueryTerm {
     pub(super) key: Box<str>,
+    spellings: Spellings<'static>,
     pub(super) test: Test,
 }
 
@@ -81,38 +95,42 @@ impl QueryTerm {
                 }));
             }
         };
-        Ok(QueryTerm { key: key.into(), test })
+        Ok(QueryTerm { key: key.into(), spellings: Spellings::of(key).into_owned(), test })
     }
 
-    /// Whether the term holds for a query, given without its `?`.
-    pub(super) fn fit(&self, query: Option<&str>) -> Fit {
-        let (mut yes, mut no, mut found) = (false, false, false);
-        for pair in pairs(query.unwrap_or_default()) {
-            match pair {
-                Pair::Plain(key, value) if *key == *self.key => {
-                    found = true;
-                    if self.holds(Some(&value)) { yes = true } else { no = true }
+    /// Whether the term holds for a query.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded::Work`] where `budget` does not cover it.
+    pub(super) fn fit(&self, query: &Query<'_>, budget: &mut Budget) -> Result<Fit, Exceeded> {
+        let (mut yes, mut no, mut found) = (query.any_key, query.any_key, false);
+        budget.spend(query.parameters.len() * UNITS_PER_PARAMETER)?;
+        for Parameter { key, spellings, value } in &query.parameters {
+            let is_ours = **key == *self.key;
+            if !is_ours && !self.spellings.may_be_read_from(spellings) {
+                continue;
+            }
+            found |= is_ours;
+            match (&self.test, value) {
+                (Test::Present, _) => yes = true,
+                (Test::Absent, _) => no = true,
+                (_, Some(value)) if is_ours => {
+                    budget.spend(value.len())?;
+                    if self.holds(Some(value)) { yes = true } else { no = true }
                 }
-                Pair::GarbledValue(key) if *key == *self.key => {
-                    found = true;
-                    match self.test {
-                        Test::Present => yes = true,
-                        Test::Absent => no = true,
-                        _ => (yes, no) = (true, true),
-                    }
-                }
-                Pair::Garbled => (yes, no) = (true, true),
-                Pair::Plain(..) | Pair::GarbledValue(_) => {}
+                // A list, an object, or not what the rule is about: nobody can tell what it is compared with.
+                _ => (yes, no) = (true, true),
             }
         }
-        if !found && !yes {
+        if !found {
             if self.holds(None) { yes = true } else { no = true }
         }
-        match (yes, no) {
+        Ok(match (yes, no) {
             (true, true) => Fit::Unclear,
             (true, false) => Fit::Match,
             (false, _) => Fit::Miss,
-        }
+        })
     }
 
     fn holds(&self, value: Option<&str>) -> bool {
@@ -142,13 +160,88 @@ impl std::fmt::Display for QueryTerm {
     }
 }
 
+/// The parameters of one query, decoded once for all the terms that are asked about it.
+#[derive(Debug, Default)]
+pub(super) struct Query<'q> {
+    parameters: Vec<Parameter<'q>>,
+    /// Whether a pair can't be read, so that its key may be any.
+    any_key: bool,
+}
+
+#[derive(Debug)]
+struct Parameter<'q> {
+    key: Cow<'q, str>,
+    spellings: Spellings<'q>,
+    /// `None` where it is garbled.
+    value: Option<Cow<'q, str>>,
+}
+
+impl<'q> Query<'q> {
+    /// Decodes a query, given without its `?`.
+    fn parse(text: &'q str, budget: &mut Budget) -> Result<Query<'q>, Exceeded> {
+        budget.spend(text.len() * UNITS_PER_BYTE)?;
+        let mut query = Query::default();
+        for pair in pairs(text) {
+            let (key, value) = match pair {
+                Pair::Plain(key, value) => (key, Some(value)),
+                Pair::GarbledValue(key) => (key, None),
+                Pair::Garbled => {
+                    query.any_key = true;
+                    continue;
+                }
+            };
+            if query.parameters.len() == MAX_PARAMETERS {
+                return Err(Exceeded::Parameters);
+            }
+            let spellings = match &key {
+                Cow::Borrowed(key) => Spellings::of(key),
+                Cow::Owned(key) => Spellings::of(key).into_owned(),
+            };
+            budget.spend(if spellings.differ() { UNITS_PER_SPELLINGS } else { UNITS_PER_PARAMETER })?;
+            query.parameters.push(Parameter { key, spellings, value });
+        }
+        Ok(query)
+    }
+}
+
+/// A query that is decoded when the first rule asks about it.
+#[derive(Debug)]
+pub(super) struct LazyQuery<'q> {
+    text: &'q str,
+    parsed: OnceCell<Query<'q>>,
+}
+
+impl<'q> LazyQuery<'q> {
+    /// A query without its `?`; none at all is an empty one.
+    pub(super) fn new(text: Option<&'q str>) -> LazyQuery<'q> {
+        LazyQuery { text: text.unwrap_or_default(), parsed: OnceCell::new() }
+    }
+
+    pub(super) fn text(&self) -> &'q str {
+        self.text
+    }
+
+    /// The parameters.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`] where there are too many, or `budget` does not cover reading them.
+    pub(super) fn parsed(&self, budget: &mut Budget) -> Result<&Query<'q>, Exceeded> {
+        if let Some(query) = self.parsed.get() {
+            return Ok(query);
+        }
+        let query = Query::parse(self.text, budget)?;
+        Ok(self.parsed.get_or_init(|| query))
+    }
+}
+
 /// One pair of a query, as far as it can be read.
 pub(super) enum Pair<'q> {
     /// Key and value.
     Plain(Cow<'q, str>, Cow<'q, str>),
     /// A key whose value is garbled.
     GarbledValue(Cow<'q, str>),
-    /// Anything: a `;` that some take for `&`, or a key that does not decode.
+    /// Anything: a `;` that some take for `&`, a key that does not decode, or that holds a control character.
     Garbled,
 }
 
@@ -159,10 +252,11 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = Pair<'_>> {
             return Pair::Garbled;
         }
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match (form_decode(key), form_decode(value)) {
-            (Some(key), Some(value)) => Pair::Plain(key, value),
-            (Some(key), None) => Pair::GarbledValue(key),
-            (None, _) => Pair::Garbled,
+        let Some(key) = form_decode(key).filter(|key| !key.contains(char::is_control)) else { return Pair::Garbled };
+        // Where a NUL ends a text, the value is another one.
+        match form_decode(value).filter(|value| !value.contains('\0')) {
+            Some(value) => Pair::Plain(key, value),
+            None => Pair::GarbledValue(key),
         }
     })
 }
@@ -179,8 +273,7 @@ fn form_decode(text: &str) -> Option<Cow<'_, str>> {
         decoded.push(match byte {
             b'+' => b' ',
             b'%' => {
-                let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
-                let value = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+                let value = percent_escape(after)?;
                 rest = after.get(2..)?;
                 value
             }
@@ -190,10 +283,45 @@ fn form_decode(text: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
+/// The query as applications read it, for patterns that reach it: form-decoded once, pair by pair, keys without leading
+/// blanks. What is no escape stays; what is not UTF-8 becomes U+FFFD, and a control character a space, so that no line
+/// ends inside it. `None` where that changes nothing.
+pub(super) fn decoded(query: &str) -> Option<String> {
+    if !query.contains(['%', '+', ' ']) {
+        return None;
+    }
+    let mut decoded = Vec::with_capacity(query.len());
+    let (mut rest, mut begins_key) = (query.as_bytes(), true);
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        let byte = match byte {
+            b'&' => {
+                decoded.push(b'&');
+                begins_key = true;
+                continue;
+            }
+            b'+' => b' ',
+            b'%' => percent_escape(after).map_or(b'%', |byte| {
+                rest = after.get(2..).unwrap_or_default();
+                byte
+            }),
+            byte => *byte,
+        };
+        if begins_key && byte == b' ' {
+            continue;
+        }
+        begins_key = false;
+        decoded.push(if byte.is_ascii_control() { b' ' } else { byte });
+    }
+    let decoded = String::from_utf8_lossy(&decoded).into_owned();
+    (decoded != query).then_some(decoded)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::QueryTerm;
+    use super::{LazyQuery, QueryTerm, decoded};
     use crate::policy::rule::Fit::{self, Match, Miss, Unclear};
+    use crate::work::{Budget, Exceeded, MAX_PARAMETERS};
 
     fn term(operator: &str, value: Option<&str>) -> QueryTerm {
         QueryTerm::new(Some("admin"), Some(operator), value).unwrap()
@@ -204,12 +332,25 @@ mod tests {
     #[test]
     fn a_parameter_is_compared_after_decoding() {
         #[rustfmt::skip]
-        let table: [Row; 27] = [
+        let table: [Row; 40] = [
             // because                                   operator       value        query                      fit
             ("it is there",                              "present",     None,        Some("admin=1"),           Match),
             ("without a value too",                      "present",     None,        Some("x&admin"),           Match),
             ("another key",                              "present",     None,        Some("administrator=1"),   Miss),
-            ("keys have a case",                         "present",     None,        Some("Admin=1"),           Miss),
+            ("a115: keys have a case, but for ASP.NET",  "present",     None,        Some("Admin=1"),           Unclear),
+            ("a115: the same of one that must not be",   "absent",      None,        Some("ADMIN=1"),           Unclear),
+            ("a115: PHP's, Rack's and qs' lists",        "absent",      None,        Some("admin[]=1"),         Unclear),
+            ("a115: encoded",                            "absent",      None,        Some("admin%5b%5d=1"),     Unclear),
+            ("a115: objects",                            "present",     None,        Some("admin[a]=1"),        Unclear),
+            ("a115: of a list nobody knows the value",   "not equal",   Some("1"),   Some("admin[]=2"),         Unclear),
+            ("a115: nor whether it is one",              "equal",       Some("1"),   Some("admin[]=1"),         Unclear),
+            ("a115: PHP's leading blank",                "absent",      None,        Some("+admin=1"),          Unclear),
+            ("a115: encoded",                            "absent",      None,        Some("%20admin=1"),        Unclear),
+            ("a115: what is plainly there is there",     "present",     None,        Some("admin[]=1&admin=2"), Match),
+            ("a115: and not absent",                     "absent",      None,        Some("admin[]=1&admin=2"), Miss),
+            ("a115: a NUL in a key, where PHP cuts it",  "absent",      None,        Some("admin%00x=1"),       Unclear),
+            ("a115: a NUL in a value",                   "not equal",   Some("1"),   Some("admin=1%00x"),       Unclear),
+            ("a115: other names are other names",        "absent",      None,        Some("my_admin[]=1&x.admin=2"), Match),
             ("no query",                                 "present",     None,        None,                      Miss),
             ("an encoded key is the key",                "present",     None,        Some("%61dmin=1"),         Match),
             ("absent",                                   "absent",      None,        Some("x=1"),               Match),
@@ -236,7 +377,51 @@ mod tests {
             ("negative, repeated",                       "not equal",   Some("1"),   Some("admin=2&admin=1"),   Unclear),
         ];
         for (because, operator, value, query, fit) in table {
-            assert_eq!(term(operator, value).fit(query), fit, "{because}: {query:?}");
+            let mut budget = Budget::new();
+            let query = LazyQuery::new(query);
+            let query = query.parsed(&mut budget).unwrap();
+            assert_eq!(term(operator, value).fit(query, &mut budget), Ok(fit), "{because}: {query:?}");
+        }
+    }
+
+    #[test]
+    fn a112_parameters_are_bounded_and_paid_for() {
+        let parsed = |text: &str| {
+            let mut budget = Budget::new();
+            LazyQuery::new(Some(text)).parsed(&mut budget).map(|_| budget.spent())
+        };
+        assert!(parsed(&"a&".repeat(MAX_PARAMETERS)).is_ok());
+        assert_eq!(parsed(&"a&".repeat(MAX_PARAMETERS + 1)), Err(Exceeded::Parameters));
+        assert_eq!(parsed(&"a".repeat(100_000)), Err(Exceeded::Work));
+        let mut budget = Budget::new();
+        let query = "admin=x&".repeat(MAX_PARAMETERS);
+        let query = LazyQuery::new(Some(&query));
+        let query = query.parsed(&mut budget).unwrap();
+        let mut terms = 0;
+        while term("pattern", Some("y$")).fit(query, &mut budget).is_ok() {
+            terms += 1;
+        }
+        assert!((5..100).contains(&terms), "{terms} terms look at a thousand values each");
+    }
+
+    #[test]
+    fn a116_a_query_is_decoded_as_applications_do() {
+        #[rustfmt::skip]
+        let table = [
+            // because                              sent                        decoded
+            ("nothing to decode",                   "page=admin&x=1",           None),
+            ("nothing that decodes",                "page=100%&x=%zz",          None),
+            ("a value",                             "page=%61dmin",             Some("page=admin")),
+            ("a key",                               "p%61ge=admin&x",           Some("page=admin&x")),
+            ("a blank",                             "q=a+b",                    Some("q=a b")),
+            ("blanks before a key",                 "+page=admin&%20x=1",       Some("page=admin&x=1")),
+            ("once",                                "page=%2561dmin",           Some("page=%61dmin")),
+            ("a line break ends no line",           "x=%0a&page=%61dmin",       Some("x= &page=admin")),
+            ("what is no UTF-8",                    "x=%ff&page=%61dmin",       Some("x=\u{fffd}&page=admin")),
+            ("beside what is no escape",            "x=%zz&page=%61dmin",       Some("x=%zz&page=admin")),
+        ];
+        for (because, sent, expected) in table {
+            assert_eq!(decoded(sent).as_deref(), expected, "{because}");
         }
     }
 

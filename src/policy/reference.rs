@@ -46,12 +46,15 @@ impl Reference {
     /// Decides as [`Policy::decide`](crate::policy::Policy::decide) does.
     pub fn decide(&self, subject: &Subject<'_>, object: &Object<'_>) -> Verdict {
         let mut possible = Vec::new();
-        for resource in object.readings() {
+        for (resource, as_sent) in readings(object) {
             for (n, (rule, expressions)) in self.rules.iter().enumerate() {
                 let fits = fits_host(rule, expressions, subject, object.host())
-                    && fits_resource(expressions, subject, resource)
+                    && (!object.names_target() || fits_resource(expressions, subject, &resource))
                     && fits_subject(rule, subject, object);
-                let outcomes = if fits { query_outcomes(rule, object, resource) } else { vec![false] };
+                let mut outcomes = if fits { query_outcomes(rule, object, as_sent) } else { vec![false] };
+                if outcomes.contains(&true) && asks_for_the_unknown(rule, subject, object) {
+                    outcomes = vec![true, false];
+                }
                 if outcomes.contains(&true) {
                     let subject_rule = asks_for_subject(rule, expressions);
                     possible.push(Verdict {
@@ -86,6 +89,29 @@ impl Reference {
             subject_rule: false,
         })
     }
+}
+
+/// Each reading of the object, and the same with its query decoded; beside both, the reading with the query as sent.
+fn readings<'o>(object: &'o Object<'_>) -> Vec<(String, &'o str)> {
+    let query = object.query().unwrap_or_default();
+    let decoded: Vec<String> = query
+        .split('&')
+        .map(|pair| {
+            let (name, value) = form_urlencoded::parse(pair.as_bytes()).next().unwrap_or_default();
+            let text = if pair.contains('=') { format!("{name}={value}") } else { name.into_owned() };
+            let text = text.replace(|c: char| c.is_ascii_control(), " ");
+            text.trim_start_matches(' ').to_owned()
+        })
+        .collect();
+    let mut readings = Vec::new();
+    for as_sent in object.readings() {
+        readings.push((as_sent.to_owned(), as_sent));
+        if !query.is_empty() {
+            let path = as_sent.len() - query.len();
+            readings.push((format!("{}{}", as_sent.get(..path).unwrap_or_default(), decoded.join("&")), as_sent));
+        }
+    }
+    readings
 }
 
 fn fits_host(rule: &Rule, expressions: &Expressions, subject: &Subject<'_>, host: &str) -> bool {
@@ -141,12 +167,24 @@ fn fits_expression(regex: &Regex, subject: &Subject<'_>, text: &str) -> bool {
     })
 }
 
+/// Whether the rule asks for an address, a method, a path or a query that nobody named.
+fn asks_for_the_unknown(rule: &Rule, subject: &Subject<'_>, object: &Object<'_>) -> bool {
+    let criteria = rule.criteria();
+    let asks_for_target = !criteria.resources.is_empty() || !criteria.query.is_empty();
+    (subject.address.is_none() && !criteria.networks.is_empty())
+        || (!object.names_method() && !criteria.methods.is_empty())
+        || (!object.names_target() && asks_for_target)
+}
+
 /// Method, network and subject.
 fn fits_subject(rule: &Rule, subject: &Subject<'_>, object: &Object<'_>) -> bool {
     let criteria = rule.criteria();
-    let method = criteria.methods.is_empty() || criteria.methods.iter().any(|name| name.as_str() == object.method());
+    let method = criteria.methods.is_empty()
+        || !object.names_method()
+        || criteria.methods.iter().any(|name| name.as_str() == object.method());
+    // What is not known may be any: the caller makes both outcomes of it.
     let network = criteria.networks.is_empty()
-        || criteria.networks.iter().any(|network| subject.address.is_some_and(|address| network.contains(address)));
+        || criteria.networks.iter().any(|network| subject.address.is_none_or(|address| network.contains(address)));
     let known = |term: &SubjectTerm| match term {
         SubjectTerm::User(name) => subject.username == Some(name),
         SubjectTerm::Group(name) => subject.groups.iter().any(|group| group == &**name),
@@ -160,6 +198,9 @@ fn fits_subject(rule: &Rule, subject: &Subject<'_>, object: &Object<'_>) -> bool
 
 /// What the query criterion may come to: one answer where it is clear, both where it is not.
 fn query_outcomes(rule: &Rule, object: &Object<'_>, resource: &str) -> Vec<bool> {
+    if !object.names_target() && !rule.criteria().query.is_empty() {
+        return vec![true, false];
+    }
     // The query as sent, and what an application finds behind the first `?` of this reading.
     let read = resource.split_once('?').map_or("", |(_, query)| query);
     let mut outcomes = outcomes_of(rule, object.query().unwrap_or_default());
@@ -194,12 +235,13 @@ fn outcomes_of(rule: &Rule, query: &str) -> Vec<bool> {
 
 fn term_outcomes(term: &QueryTerm, query: &str) -> Vec<bool> {
     let mut values = Vec::new();
+    let mut possible = false;
     for pair in pairs(query) {
         match pair {
             Pair::Garbled => return vec![true, false],
             Pair::Plain(key, value) if *key == *term.key => values.push(Some(value.into_owned())),
             Pair::GarbledValue(key) if *key == *term.key => values.push(None),
-            Pair::Plain(..) | Pair::GarbledValue(_) => {}
+            Pair::Plain(key, _) | Pair::GarbledValue(key) => possible |= may_be_read_as(&key, &term.key),
         }
     }
     let compare = |value: &Option<String>, test: &dyn Fn(&str) -> bool| match value {
@@ -207,9 +249,19 @@ fn term_outcomes(term: &QueryTerm, query: &str) -> Vec<bool> {
         None => vec![true, false],
     };
     let each = |test: &dyn Fn(&str) -> bool| {
-        if values.is_empty() { vec![test("")] } else { values.iter().flat_map(|value| compare(value, test)).collect() }
+        let mut outcomes: Vec<bool> = if values.is_empty() {
+            vec![test("")]
+        } else {
+            values.iter().flat_map(|value| compare(value, test)).collect()
+        };
+        if possible {
+            outcomes.extend([true, false]);
+        }
+        outcomes
     };
     let mut outcomes = match &term.test {
+        Test::Present if values.is_empty() && possible => vec![true, false],
+        Test::Absent if values.is_empty() && possible => vec![true, false],
         Test::Present => vec![!values.is_empty()],
         Test::Absent => vec![values.is_empty()],
         Test::Equal(wanted) => each(&|value| value == &**wanted),
@@ -220,6 +272,30 @@ fn term_outcomes(term: &QueryTerm, query: &str) -> Vec<bool> {
     outcomes.sort_unstable_by(|a, b| b.cmp(a));
     outcomes.dedup();
     outcomes
+}
+
+/// Whether PHP, Rack, `qs`, ASP.NET or a binder of objects may read the key `sent` as `wanted`, or as a part of it.
+fn may_be_read_as(sent: &str, wanted: &str) -> bool {
+    let lower = |text: &str| text.to_lowercase().replace('ı', "i").replace('ſ', "s");
+    let parts = |text: &str, dots: bool| -> Vec<String> {
+        let text = lower(text.trim_start_matches(' '));
+        let separated: String = text.chars().map(|c| if c == ']' || (dots && c == '.') { '[' } else { c }).collect();
+        let mut parts: Vec<String> = separated
+            .split('[')
+            .map(|part| part.trim_matches(' ').to_owned())
+            .filter(|part| !part.is_empty())
+            .collect();
+        if let (false, Some(first)) = (dots, parts.first_mut()) {
+            *first = first.replace(['.', ' '], "_");
+        }
+        parts
+    };
+    let word = |text: &str| lower(text.trim_start_matches(' ')).replace(['.', ' ', '['], "_");
+    let begins = |dots| {
+        let (sent, wanted) = (parts(sent, dots), parts(wanted, dots));
+        !wanted.is_empty() && sent.starts_with(&wanted)
+    };
+    word(sent) == word(wanted) || begins(false) || begins(true)
 }
 
 fn asks_for_subject(rule: &Rule, expressions: &Expressions) -> bool {

@@ -4,12 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::fault::Fault;
-use crate::object::Object;
 use crate::policy::decision::Requirement;
 use crate::policy::network::Network;
 use crate::policy::pattern::{HostPattern, ResourcePattern};
-use crate::policy::query::QueryTerm;
+use crate::policy::query::{LazyQuery, Query, QueryTerm};
 use crate::subject::Subject;
+use crate::work::{Budget, Exceeded};
 
 /// When a rule applies. A list with nothing in it is always met, except that of the hosts, which must
 /// hold something; otherwise one entry is enough.
@@ -77,7 +77,7 @@ impl fmt::Display for Criterion {
 pub(super) enum Fit {
     /// It does not apply.
     Miss,
-    /// Applications may differ on whether it does (see [`query`](crate::policy::query)).
+    /// Applications may differ on whether it does (see [`query`](crate::policy::query)), or what it asks about is not known.
     Unclear,
     /// It applies.
     Match,
@@ -257,39 +257,79 @@ impl Rule {
         &self.criteria
     }
 
+    /// What its expressions and conditions add to the budget of a question.
+    pub(super) fn grant(&self) -> u32 {
+        let Criteria { hosts, resources, query, .. } = &self.criteria;
+        let expressions = hosts.iter().filter(|pattern| pattern.is_regex()).count()
+            + resources.iter().filter(|pattern| pattern.is_regex()).count();
+        let conditions: usize = query.iter().map(Vec::len).sum();
+        let units = |count: usize, each: u32| u32::try_from(count).unwrap_or(u32::MAX).saturating_mul(each);
+        // One for asking the rule at all.
+        units(expressions, Budget::PER_EXPRESSION)
+            .saturating_add(1)
+            .saturating_add(units(conditions, Budget::PER_CONDITION))
+    }
+
     /// Whether any of its hosts is the object's.
-    pub(super) fn fits_host(&self, subject: &Subject<'_>, host: &str) -> bool {
-        self.criteria.hosts.iter().any(|pattern| pattern.matches(subject, host))
+    pub(super) fn fits_host(&self, subject: &Subject<'_>, host: &str, budget: &mut Budget) -> Result<bool, Exceeded> {
+        any(&self.criteria.hosts, |pattern| pattern.matches(subject, host, budget))
     }
 
     /// How everything but the host fits, cheapest test first.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`] where `budget` does not cover it.
     pub(super) fn fit_apart_from_host(
         &self,
-        subject: &Subject<'_>,
-        object: &Object<'_>,
-        method: u16,
-        resource: &str,
-    ) -> Fit {
-        let fits = self.fits_method(method)
-            && self.fits_resource(subject, resource)
-            && self.fits_network(subject)
-            && self.fits_subject(subject);
-        if fits { self.fit_query(object, resource) } else { Fit::Miss }
+        evaluation: &Evaluation<'_, '_>,
+        budget: &mut Budget,
+    ) -> Result<Fit, Exceeded> {
+        budget.spend(1)?;
+        let method = self.fit_method(evaluation.method);
+        if method == Fit::Miss {
+            return Ok(Fit::Miss);
+        }
+        let resource = self.fit_resource(evaluation, budget)?;
+        if resource == Fit::Miss {
+            return Ok(Fit::Miss);
+        }
+        let network = self.fit_network(evaluation.subject);
+        if network == Fit::Miss || !self.fits_subject(evaluation.subject) {
+            return Ok(Fit::Miss);
+        }
+        Ok(method.min(resource).min(network).min(self.fit_query(evaluation, budget)?))
     }
 
-    pub(super) fn fits_method(&self, method: u16) -> bool {
-        self.methods == 0 || self.methods & method != 0
+    /// `method` is a bit of [`method_bit`]; none is known where the proxy named no method.
+    pub(super) fn fit_method(&self, method: Option<u16>) -> Fit {
+        match method {
+            _ if self.methods == 0 => Fit::Match,
+            Some(method) => (self.methods & method != 0).into(),
+            None => Fit::Unclear,
+        }
     }
 
-    pub(super) fn fits_resource(&self, subject: &Subject<'_>, resource: &str) -> bool {
+    pub(super) fn fit_resource(&self, evaluation: &Evaluation<'_, '_>, budget: &mut Budget) -> Result<Fit, Exceeded> {
         let patterns = &self.criteria.resources;
-        patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(subject, resource))
+        if patterns.is_empty() {
+            return Ok(Fit::Match);
+        }
+        if !evaluation.names_target {
+            return Ok(Fit::Unclear);
+        }
+        Ok(any(patterns, |pattern| pattern.matches(evaluation.subject, evaluation.resource, budget))?.into())
     }
 
-    pub(super) fn fits_network(&self, subject: &Subject<'_>) -> bool {
+    /// An address that is not known may lie in any network: whether the rule applies is unclear then, so that neither a
+    /// denial is missed nor anything opened (A121). A method, a path and a query that the proxy does not name are treated alike.
+    pub(super) fn fit_network(&self, subject: &Subject<'_>) -> Fit {
         let networks = &self.criteria.networks;
-        networks.is_empty()
-            || subject.address.is_some_and(|address| networks.iter().any(|network| network.contains(address)))
+        match subject.address {
+            _ if networks.is_empty() => Fit::Match,
+            Some(address) => networks.iter().any(|network| network.contains(address)).into(),
+            None => Fit::Unclear,
+        }
     }
 
     /// An anonymous subject fits provisionally: the rule's requirement then leads to signing in.
@@ -302,18 +342,62 @@ impl Rule {
 
     /// A `?` that came out of an escape in the path begins a query of its own (A10). Where the rule fits that one and
     /// not the one that was sent, or the other way round, it is unclear whether it fits.
-    pub(super) fn fit_query(&self, object: &Object<'_>, resource: &str) -> Fit {
+    pub(super) fn fit_query(&self, evaluation: &Evaluation<'_, '_>, budget: &mut Budget) -> Result<Fit, Exceeded> {
         if self.criteria.query.is_empty() {
-            return Fit::Match;
+            return Ok(Fit::Match);
         }
-        let fit = |query: Option<&str>| {
-            let all = |terms: &Vec<QueryTerm>| terms.iter().map(|term| term.fit(query)).min().unwrap_or(Fit::Miss);
-            self.criteria.query.iter().map(all).max().unwrap_or(Fit::Miss)
-        };
-        let sent = object.query();
-        let read = resource.split_once('?').map(|(_, query)| query);
-        if read == sent || fit(read) == fit(sent) { fit(sent) } else { Fit::Unclear }
+        if !evaluation.names_target {
+            return Ok(Fit::Unclear);
+        }
+        let sent = self.fit_parameters(evaluation.sent.parsed(budget)?, budget)?;
+        let Some(read) = &evaluation.read else { return Ok(sent) };
+        let read = self.fit_parameters(read.parsed(budget)?, budget)?;
+        Ok(if sent == read { sent } else { Fit::Unclear })
     }
+
+    /// The best fit of any group of terms, each of which fits as badly as its worst term.
+    fn fit_parameters(&self, query: &Query<'_>, budget: &mut Budget) -> Result<Fit, Exceeded> {
+        let mut best = Fit::Miss;
+        for terms in &self.criteria.query {
+            let mut worst = Fit::Match;
+            for term in terms {
+                worst = worst.min(term.fit(query, budget)?);
+                if worst == Fit::Miss {
+                    break;
+                }
+            }
+            best = best.max(worst);
+            if best == Fit::Match {
+                break;
+            }
+        }
+        Ok(best)
+    }
+}
+
+/// One reading of an object, as rules are asked about it.
+pub(super) struct Evaluation<'r, 'q> {
+    pub subject: &'r Subject<'r>,
+    /// As [`method_bit`] gives it; `None` where the proxy named no method.
+    pub method: Option<u16>,
+    /// Whether the proxy named path and query.
+    pub names_target: bool,
+    /// What patterns are matched against.
+    pub resource: &'r str,
+    /// The query that was sent.
+    pub sent: &'r LazyQuery<'q>,
+    /// The query that an application finds in this reading, where it is not the one that was sent.
+    pub read: Option<LazyQuery<'r>>,
+}
+
+/// Whether `test` holds for any of `items`.
+fn any<T>(items: &[T], mut test: impl FnMut(&T) -> Result<bool, Exceeded>) -> Result<bool, Exceeded> {
+    for item in items {
+        if test(item)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The entries whose answer depends on who asks; one for `subject` as a whole.

@@ -206,11 +206,10 @@ impl Portal {
         // A method that is none is the one that the browser will come back with.
         let url = target.without_fragment().as_bytes();
         let object = Object::from_url(way.rm.as_bytes(), url).or_else(|_| Object::from_url(b"GET", url));
-        let required = match object {
-            Ok(object) => self.policy.decide(subject, &object).decision(subject.level),
-            // The gate would refuse it too.
-            Err(_) => return Onward::Unreadable,
-        };
+        let verdict = object.ok().and_then(|object| self.policy.decide(subject, &object).ok());
+        // What can't be read or decided, the gate would refuse too.
+        let Some(verdict) = verdict else { return Onward::Unreadable };
+        let required = verdict.decision(subject.level);
         match required {
             Decision::Challenge { required: AssuranceLevel::TwoFactor } => Onward::SecondFactor(target),
             Decision::Allow(_) | Decision::Forbid | Decision::Challenge { .. } => Onward::Back(target),

@@ -121,6 +121,7 @@ pub struct Metrics {
     durations: Box<[Histogram]>,
     credentials: IntCounterVec,
     credential_handles: Box<[IntCounter]>,
+    refusals: IntCounterVec,
     requests: IntCounterVec,
     connections: IntGaugeVec,
     turned_away: IntCounterVec,
@@ -158,6 +159,13 @@ impl Metrics {
         let credentials = IntCounterVec::new(
             Opts::new("portcullis_credentials_checked_total", "Credentials checked, by kind and result."),
             &["kind", "result"],
+        )?;
+        let refusals = IntCounterVec::new(
+            Opts::new(
+                "portcullis_requests_refused_total",
+                "Authorization requests that were refused before or while rules were asked, by reason.",
+            ),
+            &["reason"],
         )?;
         let requests = IntCounterVec::new(
             Opts::new("portcullis_portal_requests_total", "Requests answered by the portal, by class of status."),
@@ -198,6 +206,7 @@ impl Metrics {
         registry.register(Box::new(decisions.clone()))?;
         registry.register(Box::new(durations.clone()))?;
         registry.register(Box::new(credentials.clone()))?;
+        registry.register(Box::new(refusals.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(connections.clone()))?;
         registry.register(Box::new(turned_away.clone()))?;
@@ -223,6 +232,7 @@ impl Metrics {
             durations,
             credentials,
             credential_handles: credential_handles.into(),
+            refusals,
             requests,
             connections,
             turned_away,
@@ -256,6 +266,11 @@ impl Metrics {
         if let Some(handle) = self.credential_handles.get(kind as usize * 4 + result as usize) {
             handle.inc();
         }
+    }
+
+    /// Counts an authorization request that was refused; `reason` is one of a closed set.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.with_label_values(&[reason]).inc();
     }
 
     /// Counts an answer of the portal.

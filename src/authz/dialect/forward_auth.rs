@@ -6,11 +6,13 @@ use crate::object::Object;
 
 pub(super) fn read(request: SubRequest<'_>) -> Result<Inquiry<'_>, Refusal> {
     let facts = request.facts;
+    let target = facts.forwarded_uri.value("X-Forwarded-URI")?;
     let object = Object::from_parts(
         facts.forwarded_method.required("X-Forwarded-Method")?,
         request.forwarded_scheme()?,
         facts.forwarded_host.required("X-Forwarded-Host")?,
-        facts.forwarded_uri.value("X-Forwarded-URI")?.unwrap_or_default(),
+        target.unwrap_or_default(),
     )?;
+    let object = if target.is_some() { object } else { object.with_target_unnamed() };
     Ok(Inquiry { object, portal: query_value(request.line.query(), "authelia_url") })
 }

@@ -3,7 +3,8 @@
 //! `X-Original-URL` alone counts where it is given. As a proxy that sends one set hands a client's
 //! copy of the other through, the two must then name the same target and method (A35); what a client adds
 //! can so be refused, but never believed. A method that the proxy leaves out altogether is the client's to
-//! name, as it is with Authelia: both sets have a header for it.
+//! name, as it is with Authelia: both sets have a header for it. The one of the sub-request stands in its place, and is not
+//! relied upon where a rule asks for one.
 
 use super::{SubRequest, query_value, text};
 use crate::authz::inquiry::{Inquiry, Refusal, Seen};
@@ -27,19 +28,20 @@ pub(super) fn read(request: SubRequest<'_>) -> Result<Inquiry<'_>, Refusal> {
                 Some(target) => target,
                 None => request.line.target.as_bytes(),
             };
-            Object::from_parts(forwarded.unwrap_or(own), request.forwarded_scheme()?, host, target)?
+            let object = Object::from_parts(forwarded.unwrap_or(own), request.forwarded_scheme()?, host, target)?;
+            if forwarded.is_some() { object } else { object.with_method_unnamed() }
         }
         Seen::Once(url) if !url.is_empty() => {
             let original = facts.original_method.value("X-Original-Method")?;
             let method = match (original, forwarded) {
                 (Some(original), Some(forwarded)) if original != forwarded => return Err(Refusal::Disagreement),
-                _ => original.or(forwarded).unwrap_or(own),
+                _ => original.or(forwarded),
             };
-            let object = Object::from_url(method, url)?;
-            if disagrees(&request, method, &object)? {
+            let object = Object::from_url(method.unwrap_or(own), url)?;
+            if disagrees(&request, method.unwrap_or(own), &object)? {
                 return Err(Refusal::Disagreement);
             }
-            object
+            if method.is_some() { object } else { object.with_method_unnamed() }
         }
         Seen::Once(_) => return Err(Refusal::Missing("X-Original-URL")),
         Seen::Repeated => return Err(Refusal::Repeated("X-Original-URL")),
