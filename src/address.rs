@@ -46,7 +46,7 @@ mod tests {
     use super::AddressPrefix;
 
     #[test]
-    fn a88_a_prefix_is_what_one_person_has() {
+    fn a113_a_prefix_is_what_one_person_has() {
         #[rustfmt::skip]
         let table = [
             // because                                 address                   prefix

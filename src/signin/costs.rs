@@ -14,7 +14,7 @@ use crate::factor::password::{PasswordHash, Scratch};
 use crate::identity::Accounts;
 
 /// What a digest is taken to cost until it has been measured: the ceilings on stored digests are some seconds of work.
-const UNMEASURED: Duration = Duration::from_secs(5);
+pub(super) const UNMEASURED: Duration = Duration::from_secs(5);
 /// A digest is measured up to three times, as anything may come between; but no more once it took this long.
 const ENOUGH: Duration = Duration::from_secs(2);
 

@@ -1,9 +1,16 @@
 //! Signing in: the one procedure behind the portal's first factor and behind Basic credentials.
 //!
 //! Look the user up, see whether they may try, check the password, put the outcome on record, and answer no
-//! sooner than anybody else is answered. It promises that failures count wherever they happen, that an
-//! unknown user costs the work of a known one (A85), and that no more is hashed at once than the pool
-//! allows (A89). It knows neither HTTP nor sessions, and no password reaches the log.
+//! sooner than anybody else is answered. It promises that
+//!
+//! - failures count wherever they happen (`failures`),
+//! - no more is hashed at once than the pool allows (A89), and whoever floods it refuses only themselves (`queue`,
+//!   `slots`; A113),
+//! - whether somebody has a name shows in nothing: known, unknown and banned names wait the same turn, cost the same work
+//!   (A85, A117) and the same time (`delay`, `costs`; A126),
+//! - no clock that somebody can set frees, bans or prolongs anything (A131).
+//!
+//! It knows neither HTTP nor sessions, and no password reaches the log.
 
 use std::sync::Arc;
 use std::time::Duration;
