@@ -4,7 +4,7 @@
 //! somebody may set back.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
@@ -71,10 +71,10 @@ impl std::fmt::Debug for BasicCache {
 /// who does not exist has neither: if those two shared a check, the share of refusals would tell them apart (A117).
 pub(super) type InFlightKey = (NameTag, CredentialTag, AddressPrefix);
 
-/// Checks under way, so that equal attempts share one.
-pub(super) struct InFlight<T>(Mutex<HashMap<InFlightKey, Weak<OnceCell<T>>>>);
+/// Checks under way, so that equal attempts share one, each with how many share it.
+pub(super) struct InFlight<T>(Mutex<HashMap<InFlightKey, (Arc<OnceCell<T>>, usize)>>);
 
-/// A part in a check under way. The last one to let go of it takes it off the list.
+/// A share in a check under way. The last one to let go of it takes it off the list.
 pub(super) struct SharedCheck<'a, T> {
     list: &'a InFlight<T>,
     key: InFlightKey,
@@ -86,15 +86,12 @@ impl<T> InFlight<T> {
         InFlight(Mutex::new(HashMap::new()))
     }
 
-    /// The check for `key` that is under way, or a new one.
+    /// The check for `key` that is under way, or a new one. They are as few as the slots for attempts.
     pub(super) fn join(&self, key: InFlightKey) -> SharedCheck<'_, T> {
         let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let cell = checks.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let cell = Arc::new(OnceCell::new());
-            checks.insert(key, Arc::downgrade(&cell));
-            cell
-        });
-        SharedCheck { list: self, key, cell }
+        let (cell, shares) = checks.entry(key).or_default();
+        *shares += 1;
+        SharedCheck { list: self, key, cell: Arc::clone(cell) }
     }
 
     #[cfg(test)]
@@ -105,10 +102,12 @@ impl<T> InFlight<T> {
 
 impl<T> Drop for SharedCheck<'_, T> {
     fn drop(&mut self) {
-        // Nobody can join meanwhile, as that takes the lock.
         let mut checks = self.list.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if Arc::strong_count(&self.cell) == 1 {
-            checks.remove(&self.key);
+        match checks.get_mut(&self.key) {
+            Some((_, shares)) if *shares > 1 => *shares -= 1,
+            _ => {
+                checks.remove(&self.key);
+            }
         }
     }
 }

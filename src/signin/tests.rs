@@ -315,6 +315,7 @@ async fn an_abandoned_check_is_taken_over_by_who_still_waits() {
     tokio::task::yield_now().await;
     first.abort();
     assert!(second.await.unwrap());
+    assert_eq!(bench.signin.in_flight.len(), 0, "none is kept");
 }
 
 #[tokio::test(start_paused = true)]
