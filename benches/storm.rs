@@ -153,7 +153,7 @@ async fn storm(doors: &Doors, rate: u32, span: Duration) -> Told {
         for n in 0..span.as_secs() as u32 * rate {
             sleep_until(start + Duration::from_secs(1) * n / rate).await;
             // At random: in turn, whichever comes after the longer gap would find more of the places free.
-            let (doors, chance) = (doors.clone(), mixed(u64::from(n)));
+            let (doors, chance) = (doors.clone(), mixed(u64::from(std::process::id()) << 32 | u64::from(n)));
             let (name, door) = (NAMES[(chance & 1) as usize], DOORS[(chance >> 1 & 1) as usize]);
             stranger.spawn(async move {
                 (door, name, doors.try_at(door, STRANGER, name, &format!("wrong{rate}-{n}")).await)
@@ -185,7 +185,7 @@ async fn storm(doors: &Doors, rate: u32, span: Duration) -> Told {
     told
 }
 
-/// Random bits from a number (the finish of splitmix64), so that a run can be repeated.
+/// Random bits from a number (splitmix64).
 fn mixed(n: u64) -> u64 {
     let z = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
