@@ -3,6 +3,7 @@
 //!
 //! The rooms, in reading order; each imports only from those above it (`tests/rooms.rs`).
 
+pub mod address;
 pub mod clock;
 pub mod fault;
 pub mod object;

@@ -1,10 +1,10 @@
 //! The rules against guessing: where a user or an address stands after its failed attempts.
 //!
-//! Pure: failures in, a standing out. Who keeps the failures, and for how long, is the caller's matter.
+//! Pure: failures in, a standing out. Who keeps the failures, and for how long, is the caller's matter. Moments are
+//! monotonic, so that no clock which somebody sets frees or bans anyone (A131).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::clock::UnixTime;
 use crate::fault::Fault;
 
 /// How much guessing is put up with (`regulation`).
@@ -70,35 +70,41 @@ impl Limits {
 pub enum Standing {
     /// May try.
     Free,
-    /// May not try before `until`, whatever is shown.
+    /// May not try for a while, whatever is shown.
     Banned {
-        /// The first moment at which it may try again.
-        until: UnixTime,
+        /// How long; never nothing.
+        left: Duration,
     },
 }
 
 /// Where someone with these failures stands at `now`.
 ///
-/// `failures` are newest first, go back to the last success and no further, and leave out those that were
+/// `failures` are newest first, leave out those that were cleared by a success, and those that were
 /// made during a ban, which does not extend it. The window hangs on the newest failure: measured from
 /// `now`, a ban longer than the window would end early. A failure exactly `find_time` older is outside it,
 /// so that one made the moment a ban ends is the first of a new row.
-pub fn standing(failures: impl IntoIterator<Item = UnixTime>, limits: &Limits, now: UnixTime) -> Standing {
+pub fn standing(failures: impl IntoIterator<Item = Instant>, limits: &Limits, now: Instant) -> Standing {
     let mut failures = failures.into_iter();
     let Some(newest) = failures.next() else { return Standing::Free };
     if limits.max_retries == 0 {
         return Standing::Free;
     }
-    let near = failures.take_while(|at| newest.saturating_since(*at) < limits.find_time).count();
-    let until = newest + limits.ban_time;
-    if near + 1 >= limits.max_retries as usize && now < until { Standing::Banned { until } } else { Standing::Free }
+    let near = failures.take_while(|at| newest.saturating_duration_since(*at) < limits.find_time).count();
+    let left = limits.ban_time.saturating_sub(now.saturating_duration_since(newest));
+    if near + 1 >= limits.max_retries as usize && !left.is_zero() { Standing::Banned { left } } else { Standing::Free }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Limits, Standing, standing};
-    use crate::clock::UnixTime;
-    use std::time::Duration;
+    use std::sync::LazyLock;
+    use std::time::{Duration, Instant};
+
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+    fn at(secs: u64) -> Instant {
+        *START + Duration::from_secs(secs)
+    }
 
     #[test]
     fn failures_close_together_are_a_ban() {
@@ -118,20 +124,20 @@ mod tests {
             ("just near enough",                                 &[1000, 950, 881],       1000,  Some(1300)),
             ("the first after a ban starts a new row",           &[1300, 1000, 999],      1300,  free),
             ("and the second",                                   &[1301, 1300, 1000],     1301,  free),
-            ("a clock that went back does not free anyone",      &[1000, 999, 998],       500,   Some(1300)),
+            ("a moment before the failure does not free anyone", &[1000, 999, 998],       500,   Some(800)),
         ];
         for (because, failures, now, until) in table {
-            let failures = failures.iter().map(|&at| UnixTime::from_secs(at));
-            let expected = until.map_or(Standing::Free, |until| Standing::Banned { until: UnixTime::from_secs(until) });
-            assert_eq!(standing(failures, &limits, UnixTime::from_secs(now)), expected, "{because}");
+            let failures = failures.iter().map(|&failed| at(failed));
+            let expected = until.map_or(Standing::Free, |until: u64| Standing::Banned { left: at(until) - at(now) });
+            assert_eq!(standing(failures, &limits, at(now)), expected, "{because}");
         }
     }
 
     #[test]
     fn no_retries_means_no_bans() {
         let limits = Limits { max_retries: 0, ..Limits::default() };
-        let failures = [UnixTime::from_secs(5); 100];
-        assert_eq!(standing(failures, &limits, UnixTime::from_secs(5)), Standing::Free);
+        let failures = [at(5); 100];
+        assert_eq!(standing(failures, &limits, at(5)), Standing::Free);
         assert!(limits.are_off());
         assert!(Limits { by_user: false, by_address: false, ..Limits::default() }.are_off());
     }
@@ -139,8 +145,7 @@ mod tests {
     #[test]
     fn one_retry_bans_at_once() {
         let limits = Limits { max_retries: 1, ..Limits::default() };
-        let until = UnixTime::from_secs(305);
-        assert_eq!(standing([UnixTime::from_secs(5)], &limits, UnixTime::from_secs(5)), Standing::Banned { until });
+        assert_eq!(standing([at(5)], &limits, at(5)), Standing::Banned { left: Duration::from_secs(300) });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The rooms by layer; a room imports only from lower layers, from itself, and from `telemetry` if it
 /// is none of the pure ones.
 const LAYERS: [&[&str]; 8] = [
-    &["clock", "fault", "secret", "watch", "work"],
+    &["address", "clock", "fault", "secret", "watch", "work"],
     &["object", "peer", "subject", "trust"],
     &["policy", "regulation", "factor"],
     &["session", "identity", "storage", "notify"],

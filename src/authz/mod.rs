@@ -337,7 +337,7 @@ impl Gate {
                             url: Some(&url),
                             method: Some(object.method()),
                         };
-                        self.basic(attempt, cache.as_ref(), now).await
+                        self.basic(attempt, cache.as_ref()).await
                     }
                 },
             };
@@ -405,8 +405,8 @@ impl Gate {
         })
     }
 
-    async fn basic(&self, attempt: Attempt<'_>, cache: Option<&BasicCache>, now: UnixTime) -> Result<Known, Failure> {
-        let outcome = self.signin.basic(attempt, cache, now).await;
+    async fn basic(&self, attempt: Attempt<'_>, cache: Option<&BasicCache>) -> Result<Known, Failure> {
+        let outcome = self.signin.basic(attempt, cache).await;
         self.metrics.checked(Credential::Basic, signin::checked(&outcome));
         match outcome {
             Ok(signed_in) => Ok(Known::Basic(signed_in.identity)),

@@ -147,12 +147,17 @@ fn compile(document: &Document, settings: &Settings, new_digest: NewDigest) -> R
         }
     }
     faults.extend(ambiguities(document, settings));
-    let decoy = decoy(by_name.values(), new_digest).map_err(|fault| faults.push((None, fault))).ok();
+    let decoys = decoys(by_name.values(), new_digest).map_err(|fault| faults.push((None, fault))).ok();
     faults.sort_by_key(|(at, _)| *at);
-    match decoy {
-        Some(decoy) if faults.is_empty() => {
-            Ok(Accounts { by_name, by_email, ignore_case: settings.search_case_insensitive, decoy })
-        }
+    match decoys {
+        Some((decoy, kinds)) if faults.is_empty() => Ok(Accounts {
+            by_name,
+            by_email,
+            ignore_case: settings.search_case_insensitive,
+            search_email: settings.search_email,
+            decoy,
+            kinds,
+        }),
         _ => Err(faults),
     }
 }
@@ -217,16 +222,24 @@ fn ambiguities(document: &Document, settings: &Settings) -> Vec<Located> {
 }
 
 /// A digest that does the work of the commonest kind, so that most names that exist and all that do not
-/// take the same time.
-fn decoy<'a>(accounts: impl Iterator<Item = &'a Arc<Account>>, new_digest: NewDigest) -> Result<PasswordHash, Fault> {
+/// take the same time; and one of each kind, if there are several.
+fn decoys<'a>(
+    accounts: impl Iterator<Item = &'a Arc<Account>>,
+    new_digest: NewDigest,
+) -> Result<(PasswordHash, Vec<(String, PasswordHash)>), Fault> {
     let mut kinds: HashMap<String, (usize, &PasswordHash)> = HashMap::new();
     for account in accounts {
         kinds.entry(account.password.work()).or_insert((0, &account.password)).0 += 1;
     }
     let random = SystemRandom::new();
     // Ties are settled by name, so that every replica picks the same.
-    match kinds.iter().max_by_key(|(work, (count, _))| (*count, *work)) {
-        Some((_, (_, digest))) => digest.decoy(&random),
-        None => new_digest.decoy(&random),
+    let decoy = match kinds.iter().max_by_key(|(work, (count, _))| (*count, *work)) {
+        Some((_, (_, digest))) => digest.decoy(&random)?,
+        None => new_digest.decoy(&random)?,
+    };
+    if kinds.len() < 2 {
+        return Ok((decoy, Vec::new()));
     }
+    let decoys = kinds.into_iter().map(|(work, (_, digest))| Ok((work, digest.decoy(&random)?)));
+    Ok((decoy, decoys.collect::<Result<_, Fault>>()?))
 }

@@ -3,6 +3,7 @@
 //! [`Accounts`] is one consistent set, built when a backend loads and only read after that. A lookup is in
 //! memory and never waits. Nothing here checks a password; that is `signin`'s, through `factor`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +48,11 @@ pub struct Accounts {
     /// By address in lower case; empty where addresses are no login names.
     by_email: HashMap<String, Arc<Account>>,
     ignore_case: bool,
+    /// Whether addresses are login names.
+    search_email: bool,
     decoy: PasswordHash,
+    /// A decoy of each kind and cost, with its description; empty where all digests cost the same.
+    kinds: Vec<(String, PasswordHash)>,
 }
 
 impl Accounts {
@@ -59,6 +64,13 @@ impl Accounts {
             return Some(account);
         }
         if self.ignore_case { self.by_name.get(&login.to_lowercase()) } else { self.by_name.get(login) }
+    }
+
+    /// `login` as it is compared with names and addresses, whether or not somebody has it: other spellings of one login
+    /// are the same. What is counted or shared by login must not differ between those who exist and those who don't.
+    pub fn fold<'a>(&self, login: &'a str) -> Cow<'a, str> {
+        let is_folded = self.ignore_case || (self.search_email && login.contains('@'));
+        if is_folded { Cow::Owned(login.to_lowercase()) } else { Cow::Borrowed(login) }
     }
 
     /// The account whose canonical user name is `username`.
@@ -79,6 +91,12 @@ impl Accounts {
     /// What to check a password against when nobody has that name: as much work as most accounts (A85).
     pub fn decoy(&self) -> &PasswordHash {
         &self.decoy
+    }
+
+    /// A decoy of each kind and cost of digest that accounts have, with what [`PasswordHash::work`] says of it; nothing
+    /// where all cost the same.
+    pub fn kinds(&self) -> &[(String, PasswordHash)] {
+        &self.kinds
     }
 }
 

@@ -236,7 +236,7 @@ impl Portal {
             url: Some(way.rd.as_str()).filter(|rd| !rd.is_empty()),
             method: Some(way.rm.as_str()).filter(|rm| !rm.is_empty()),
         };
-        let outcome = self.signin.first_factor(attempt, visit.now).await;
+        let outcome = self.signin.first_factor(attempt).await;
         self.metrics.checked(Credential::Password, signin::checked(&outcome));
         let signed_in = match outcome {
             Ok(signed_in) => signed_in,

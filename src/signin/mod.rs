@@ -1,51 +1,51 @@
 //! Signing in: the one procedure behind the portal's first factor and behind Basic credentials.
 //!
 //! Look the user up, see whether they may try, check the password, put the outcome on record, and answer no
-//! sooner than anybody else is answered. It promises that failures count wherever they happen, that an
-//! unknown user costs the work of a known one (A85), and that no more is hashed at once than the pool
-//! allows (A89). It knows neither HTTP nor sessions, and no password reaches the log.
+//! sooner than anybody else is answered. It promises that
+//!
+//! - failures count wherever they happen (`failures`),
+//! - no more is hashed at once than the pool allows (A89), and whoever floods it refuses only themselves (`queue`,
+//!   `slots`; A113),
+//! - whether somebody has a name shows in nothing: known, unknown and banned names wait the same turn, cost the same work
+//!   (A85, A117) and the same time (`delay`, `costs`; A126),
+//! - no clock that somebody can set frees, bans or prolongs anything (A131).
+//!
+//! It knows neither HTTP nor sessions, and no password reaches the log.
 
-use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring::hmac;
 use ring::rand::SystemRandom;
 use tokio::time::{Instant, sleep};
 
-use crate::clock::UnixTime;
-use crate::factor::password::PasswordProof;
+use crate::factor::password::{MAX_PASSWORD_BYTES, PasswordProof};
+use crate::identity::Account;
 use crate::identity::file::FileBackend;
-use crate::identity::{Account, Accounts};
 use crate::regulation::{Limits, Standing};
-use crate::secret::Secret;
 use crate::subject::Identity;
 use crate::telemetry::metrics::Checked;
 
-mod attempts;
+mod attempt;
 mod basic;
-mod pace;
+mod costs;
+mod delay;
+mod failures;
 pub mod pool;
+mod queue;
+mod slots;
+mod tag;
 
-use attempts::{Attempts, Counted};
+pub use attempt::Attempt;
+use attempt::ResolvedAttempt;
 pub use basic::BasicCache;
-use basic::{Flights, Tag};
-use pace::Pace;
+use basic::InFlight;
+use costs::DigestCosts;
+use delay::{Effort, ResponseDelay};
+use failures::Failures;
 use pool::{HashingPool, NotChecked};
-
-/// Somebody trying to sign in with a password.
-#[derive(Debug)]
-pub struct Attempt<'a> {
-    /// The login name, as typed.
-    pub login: &'a str,
-    /// The password.
-    pub password: Secret<String>,
-    /// Where from; `None` where that can't be told.
-    pub address: Option<IpAddr>,
-    /// What they were after, where that is known.
-    pub url: Option<&'a str>,
-    /// And with which method.
-    pub method: Option<&'a str>,
-}
+use queue::Door;
+use slots::AttemptSlots;
 
 /// Somebody who showed the right password.
 #[derive(Clone, Debug)]
@@ -95,14 +95,29 @@ pub fn checked<T>(outcome: &Result<T, Refused>) -> Checked {
 /// The sign-in procedure and all it remembers.
 pub struct SignIn {
     accounts: Arc<FileBackend>,
-    attempts: Attempts,
+    failures: Failures,
     pool: HashingPool,
-    portal: Pace,
-    basic: Pace,
-    /// Of this process only: for the tags of Basic credentials.
+    portal: DoorState,
+    basic: DoorState,
+    costs: DigestCosts,
+    /// Of this process only: for the tags of names and passwords.
     key: hmac::Key,
-    flights: Flights<Result<PasswordProof, Refused>>,
+    in_flight: InFlight<Outcome>,
     random: SystemRandom,
+}
+
+/// What each door has of its own.
+struct DoorState {
+    slots: AttemptSlots,
+    delay: ResponseDelay,
+}
+
+/// What became of a password that was checked.
+#[derive(Clone, Debug)]
+struct Outcome {
+    result: Result<PasswordProof, Refused>,
+    /// How long the hash took.
+    hashed: Duration,
 }
 
 impl SignIn {
@@ -117,88 +132,76 @@ impl SignIn {
         pool: HashingPool,
     ) -> Result<SignIn, ring::error::Unspecified> {
         let random = SystemRandom::new();
+        let costs = DigestCosts::default();
+        // Begins to measure them.
+        let _ = costs.floor(&accounts.accounts());
         Ok(SignIn {
             accounts,
-            attempts: Attempts::new(limits),
+            failures: Failures::new(limits),
             pool,
-            portal: Pace::portal(),
-            basic: Pace::basic(),
+            portal: DoorState { slots: AttemptSlots::new(), delay: ResponseDelay::portal() },
+            basic: DoorState { slots: AttemptSlots::new(), delay: ResponseDelay::basic() },
+            costs,
             key: hmac::Key::generate(hmac::HMAC_SHA256, &random)?,
-            flights: Flights::new(),
+            in_flight: InFlight::new(),
             random,
         })
     }
 
-    /// The portal's first factor. Every answer but [`Refused::Busy`] takes the portal's `Pace`.
+    /// The portal's first factor. Every answer but [`Refused::Busy`] is held back for the portal's `ResponseDelay`.
     ///
     /// # Errors
     ///
     /// [`Refused`], with the reason in the log.
-    pub async fn first_factor(&self, attempt: Attempt<'_>, now: UnixTime) -> Result<SignedIn, Refused> {
+    pub async fn first_factor(&self, attempt: Attempt<'_>) -> Result<SignedIn, Refused> {
         let accounts = self.accounts.accounts();
-        let trial = Trial::new(&accounts, &attempt, "portal");
-        let Some(_place) = self.portal.enter() else { return Err(trial.refuse(Refused::Busy)) };
+        let attempt = ResolvedAttempt::new(&accounts, &attempt, Door::Portal, &self.key);
+        let Some(_slot) = self.portal.slots.enter(attempt.prefix) else { return Err(attempt.refuse(Refused::Busy)) };
         let started = Instant::now();
-        let outcome = match self.attempts.standing(trial.counted(), now) {
-            Standing::Banned { .. } => Err(Refused::Banned),
-            Standing::Free => self.check(&trial, now).await,
-        };
-        let worked = started.elapsed();
-        if let Err(Refused::Busy) = outcome {
-            return Err(trial.refuse(Refused::Busy));
+        let Outcome { result, hashed } = self.check(&attempt).await;
+        if let Err(Refused::Busy) = result {
+            return Err(attempt.refuse(Refused::Busy));
         }
-        let delay = self.portal.delay(worked, &self.random);
-        if outcome.is_ok() {
-            self.portal.succeeded(worked);
+        let effort = Effort { worked: started.elapsed(), hashed };
+        let delay = self.portal.delay.delay(effort, self.costs.floor(&accounts), &self.random);
+        if result.is_ok() {
+            self.portal.delay.succeeded(effort.worked);
         }
         sleep(delay).await;
-        trial.conclude(outcome)
+        attempt.conclude(result)
     }
 
     /// Basic credentials (RFC 7617), which come with every request.
     ///
     /// The user is looked up and the ban checked each time; the hash is skipped if `cache` knows the
-    /// credentials. Failures take the `Pace` of Basic, successes no longer than they need.
+    /// credentials. Failures are held back for the `ResponseDelay` of Basic, successes no longer than they need.
     ///
     /// # Errors
     ///
     /// [`Refused`], with the reason in the log.
-    pub async fn basic(
-        &self,
-        attempt: Attempt<'_>,
-        cache: Option<&BasicCache>,
-        now: UnixTime,
-    ) -> Result<SignedIn, Refused> {
+    pub async fn basic(&self, attempt: Attempt<'_>, cache: Option<&BasicCache>) -> Result<SignedIn, Refused> {
         let accounts = self.accounts.accounts();
-        let trial = Trial::new(&accounts, &attempt, "basic");
-        let standing = self.attempts.standing(trial.counted(), now);
-        let tag = trial.tag(&self.key);
-        if let (Standing::Free, Some(cache), Some(account)) = (standing, cache, trial.account)
-            && let Some(proof) = cache.find(account.identity.username(), &tag, now)
-        {
-            return trial.conclude(Ok(proof));
+        let attempt = ResolvedAttempt::new(&accounts, &attempt, Door::Basic, &self.key);
+        if let Some(proof) = cache.and_then(|cache| self.remembered(&attempt, cache)) {
+            return attempt.conclude(Ok(proof));
         }
-        let Some(_place) = self.basic.enter() else { return Err(trial.refuse(Refused::Busy)) };
+        let Some(_slot) = self.basic.slots.enter(attempt.prefix) else { return Err(attempt.refuse(Refused::Busy)) };
         let started = Instant::now();
-        let outcome = match standing {
-            Standing::Banned { .. } => Err(Refused::Banned),
-            Standing::Free => {
-                let flight = self.flights.join((tag, attempt.address));
-                flight.get_or_init(|| self.check(&trial, now)).await.clone()
-            }
-        };
-        let worked = started.elapsed();
-        match &outcome {
+        let shared = self.in_flight.join(attempt.in_flight_key(&self.key));
+        let Outcome { result, hashed } = shared.cell.get_or_init(|| self.check(&attempt)).await.clone();
+        drop(shared);
+        let effort = Effort { worked: started.elapsed(), hashed };
+        match &result {
             Ok(proof) => {
-                self.basic.succeeded(worked);
-                if let (Some(cache), Some(account)) = (cache, trial.account) {
-                    cache.remember(account.identity.username(), tag, proof.clone(), now);
+                self.basic.delay.succeeded(effort.worked);
+                if let (Some(cache), Some(username)) = (cache, attempt.username()) {
+                    cache.remember(username, attempt.counted.credential, proof.clone(), now());
                 }
             }
             Err(Refused::Busy) => {}
-            Err(_) => sleep(self.basic.delay(worked, &self.random)).await,
+            Err(_) => sleep(self.basic.delay.delay(effort, self.costs.floor(&accounts), &self.random)).await,
         }
-        trial.conclude(outcome)
+        attempt.conclude(result)
     }
 
     /// What has become of the account behind `known`.
@@ -215,88 +218,63 @@ impl SignIn {
         self.pool.checks()
     }
 
-    /// Checks the password, real or not, and puts the outcome on record.
-    async fn check(&self, trial: &Trial<'_>, now: UnixTime) -> Result<PasswordProof, Refused> {
-        let digest = trial.account.map_or(trial.accounts.decoy(), |account| &account.password);
-        let checked = self.pool.verify(digest.clone(), trial.attempt.password.clone()).await;
-        let proof = checked.map_err(|reason| match reason {
-            NotChecked::Busy => Refused::Busy,
-            NotChecked::Failed => Refused::Unavailable,
-        })?;
-        // No password fits the decoy; it is not relied upon.
-        let proof = proof.filter(|_| trial.account.is_some());
-        match self.attempts.conclude(trial.counted(), proof.is_some(), now) {
-            Standing::Banned { .. } => Err(Refused::Banned),
-            Standing::Free => proof.ok_or(Refused::Credentials),
+    /// The proof from a short while ago, unless there is a ban.
+    fn remembered(&self, attempt: &ResolvedAttempt<'_>, cache: &BasicCache) -> Option<PasswordProof> {
+        match self.failures.standing(&attempt.counted, now()) {
+            Standing::Banned { .. } => None,
+            Standing::Free => cache.find(attempt.username()?, &attempt.counted.credential, now()),
         }
     }
+
+    /// Checks the password, real or not, and puts the outcome on record.
+    ///
+    /// Whether there is such a user, and whether there is a ban, shows neither in who is refused a place nor in the
+    /// work that is done (A117): both wait their turn like everybody else, and have a decoy checked.
+    async fn check(&self, attempt: &ResolvedAttempt<'_>) -> Outcome {
+        let standing = self.failures.standing(&attempt.counted, now());
+        let account = attempt.account.filter(|_| standing == Standing::Free);
+        match self.hash(attempt, account).await {
+            Err(NotChecked::Busy) => Outcome { result: Err(Refused::Busy), hashed: Duration::ZERO },
+            Err(NotChecked::Failed) => Outcome { result: Err(Refused::Unavailable), hashed: Duration::ZERO },
+            Ok(pool::Checked { took, .. }) if standing != Standing::Free => {
+                Outcome { result: Err(Refused::Banned), hashed: took }
+            }
+            Ok(pool::Checked { proof, took }) => {
+                // No password fits the decoy; it is not relied upon.
+                let proof = proof.filter(|_| account.is_some());
+                let result = match self.failures.conclude(&attempt.counted, proof.is_some(), now()) {
+                    Standing::Banned { .. } => Err(Refused::Banned),
+                    Standing::Free => proof.ok_or(Refused::Credentials),
+                };
+                Outcome { result, hashed: took }
+            }
+        }
+    }
+
+    /// Hashes in the attempt's turn: the password of `account`, or against the decoy.
+    async fn hash(
+        &self,
+        attempt: &ResolvedAttempt<'_>,
+        account: Option<&Arc<Account>>,
+    ) -> Result<pool::Checked, NotChecked> {
+        let (door, prefix) = (attempt.door, attempt.prefix);
+        if attempt.attempt.password.expose().len() > MAX_PASSWORD_BYTES {
+            // It is wrong. It waits its turn without a copy of what may be very long.
+            return self.pool.run(door, prefix, |_| pool::Checked { proof: None, took: Duration::ZERO }).await;
+        }
+        let digest = account.map_or(attempt.accounts.decoy(), |account| &account.password);
+        self.pool.verify(door, prefix, digest.clone(), attempt.attempt.password.clone()).await
+    }
+}
+
+/// The moment on the monotonic clock, which stands still in tests that pause time.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 impl std::fmt::Debug for SignIn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SignIn").finish_non_exhaustive()
-    }
-}
-
-/// One attempt and the account it is about, if there is one.
-struct Trial<'a> {
-    accounts: &'a Accounts,
-    account: Option<&'a Arc<Account>>,
-    attempt: &'a Attempt<'a>,
-    door: &'static str,
-}
-
-impl<'a> Trial<'a> {
-    fn new(accounts: &'a Accounts, attempt: &'a Attempt<'a>, door: &'static str) -> Trial<'a> {
-        Trial { accounts, account: accounts.find(attempt.login), attempt, door }
-    }
-
-    fn username(&self) -> Option<&'a str> {
-        self.account.map(|account| account.identity.username())
-    }
-
-    fn counted(&self) -> Counted<'a> {
-        Counted { username: self.username(), address: self.attempt.address }
-    }
-
-    /// Over the canonical name; for a name that nobody has, over what was typed and the decoy.
-    fn tag(&self, key: &hmac::Key) -> Tag {
-        let (name, digest) = match self.account {
-            Some(account) => (account.identity.username(), &account.password),
-            None => (self.attempt.login, self.accounts.decoy()),
-        };
-        Tag::of(key, name, self.attempt.password.expose(), digest)
-    }
-
-    fn conclude(&self, outcome: Result<PasswordProof, Refused>) -> Result<SignedIn, Refused> {
-        match (outcome, self.account) {
-            (Ok(proof), Some(account)) => Ok(SignedIn { identity: account.identity.clone(), proof }),
-            (Ok(_), None) => Err(self.refuse(Refused::Unavailable)),
-            (Err(reason), _) => Err(self.refuse(reason)),
-        }
-    }
-
-    /// Tells the log. A name that nobody has is not repeated: it may be a password in the wrong field.
-    fn refuse(&self, reason: Refused) -> Refused {
-        let reason_in_log = match (reason, self.account) {
-            (Refused::Credentials, None) => "unknown user",
-            (Refused::Credentials, Some(_)) => "wrong password",
-            (Refused::Banned, _) => "banned",
-            (Refused::Busy, _) => "too many attempts at once",
-            (Refused::Unavailable, _) => "the check broke down",
-        };
-        // A query may hold tokens.
-        let url = self.attempt.url.and_then(|url| url.split(['?', '#']).next());
-        tracing::warn!(
-            reason = reason_in_log,
-            door = self.door,
-            user = ?self.username(),
-            address = ?self.attempt.address,
-            method = ?self.attempt.method,
-            url = ?url,
-            "sign-in refused"
-        );
-        reason
     }
 }
 
