@@ -109,7 +109,7 @@ struct SocketFile(PathBuf);
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
-            debug!(path = %self.0.display(), %error, "could not remove the socket");
+            debug!(file = %self.0.display(), %error, "could not remove the socket");
         }
     }
 }
@@ -194,7 +194,7 @@ impl Bound {
             let seat = if self.limits.trusted.trusts(peer) { free.take() } else { Seats::spare(&seats.strangers) };
             let Some(seat) = seat else {
                 self.counts.turned_away.inc();
-                debug!(listener = %self.address, %peer, "turned away: strangers have their share of connections");
+                debug!(listener = %self.address, client = %peer, "turned away: strangers have their share of connections");
                 continue;
             };
             let deadline = open.deadline();

@@ -16,9 +16,11 @@ use crate::clock::UnixTime;
 use crate::factor::password::PasswordProof;
 use crate::identity::file::FileBackend;
 use crate::identity::{Account, Accounts};
+use crate::object::Object;
 use crate::regulation::{Limits, Standing};
 use crate::secret::Secret;
 use crate::subject::Identity;
+use crate::telemetry::log::excerpt;
 use crate::telemetry::metrics::Checked;
 
 mod attempts;
@@ -285,15 +287,20 @@ impl<'a> Trial<'a> {
             (Refused::Busy, _) => "too many attempts at once",
             (Refused::Unavailable, _) => "the check broke down",
         };
-        // A query may hold tokens.
-        let url = self.attempt.url.and_then(|url| url.split(['?', '#']).next());
+        // What they were after, if it is an address and a method at all. A query may hold tokens: the path ends before it.
+        let object = self
+            .attempt
+            .url
+            .and_then(|url| Object::from_url(self.attempt.method.unwrap_or("GET").as_bytes(), url.as_bytes()).ok());
+        let path = object.as_ref().map(|object| excerpt(object.target().split('?').next().unwrap_or_default()));
         tracing::warn!(
             reason = reason_in_log,
             door = self.door,
-            user = ?self.username(),
-            address = ?self.attempt.address,
-            method = ?self.attempt.method,
-            url = ?url,
+            client = self.attempt.address.map(tracing::field::display),
+            user = self.username(),
+            method = object.as_ref().map(|object| object.method()),
+            host = object.as_ref().map(|object| object.host()),
+            path,
             "sign-in refused"
         );
         reason

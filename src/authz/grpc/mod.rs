@@ -25,7 +25,6 @@ use hyper::Request;
 use hyper::body::Body;
 use hyper::header;
 use prost::Message;
-use tracing::info;
 
 use self::frame::{Code, Status};
 use self::request::{AttributeContext, CheckRequest, Fields, HttpRequest};
@@ -108,7 +107,7 @@ impl Gate {
                 (outcome, by, frame::reply(&response.encode()))
             }
             Err(status) => {
-                info!(endpoint = %service.route.path, %peer, reason = status.message(), "refused");
+                super::log_refusal(&service.route, status.message(), peer.address(), peer);
                 (Outcome::Refuse, DecidedBy::Nothing, frame::refuse(status))
             }
         };
@@ -122,23 +121,27 @@ impl Gate {
         request: &CheckRequest,
         peer: Peer,
     ) -> (Outcome, DecidedBy, CheckResponse) {
-        let Checked { judged, hidden, cookies } = self
-            .judge_check(&service.route, request, peer)
-            .await
-            .unwrap_or_else(|refusal| Checked { judged: Judged::refuse(refusal), hidden: Vec::new(), cookies: None });
+        // Envoy's view; behind a proxy in front of it, this is that proxy's.
+        let source = request.attributes.as_ref().and_then(AttributeContext::source);
+        let Checked { judged, hidden, cookies } =
+            self.judge_check(&service.route, request).await.unwrap_or_else(|refusal| {
+                let judged = Judged::refuse(refusal, source.and_then(Peer::address));
+                Checked { judged, hidden: Vec::new(), cookies: None }
+            });
+        let by = judged.by;
         let (outcome, response) = match judged.ruling {
             Ruling::Allow(permit) => {
                 (Outcome::Allow, CheckResponse::allow(permit, judged.known.identity(), cookies, hidden))
             }
             ruling => {
-                let (outcome, answer) = self.write(&service.route, ruling, judged.known, peer);
+                let (outcome, answer) = self.write(&service.route, Judged { ruling, ..judged }, peer);
                 (outcome, CheckResponse::deny(answer.into_response()))
             }
         };
-        (outcome, judged.by, response)
+        (outcome, by, response)
     }
 
-    async fn judge_check(&self, route: &Route, request: &CheckRequest, peer: Peer) -> Result<Checked, Refusal> {
+    async fn judge_check(&self, route: &Route, request: &CheckRequest) -> Result<Checked, Refusal> {
         let attributes = request.attributes.as_ref().ok_or(Refusal::Missing("attributes"))?;
         // A check for a TCP connection has none.
         let http = attributes.http().ok_or(Refusal::Missing("attributes.request.http"))?;
@@ -147,7 +150,7 @@ impl Gate {
         let inquiry = asked(http, &facts)?;
         let address = self.source_address(attributes, &facts);
         let evidence = Evidence { facts: &facts, query: None, address };
-        let judged = self.judge(route, &inquiry, evidence, peer).await?;
+        let judged = self.judge(route, &inquiry, evidence).await?;
         match judged.spent {
             Some(StrategyKind::HeaderAuthorization) => hidden.push(header::AUTHORIZATION.as_str().to_owned()),
             Some(StrategyKind::CookieSession) | None => {}
