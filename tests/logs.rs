@@ -435,6 +435,23 @@ fn a114_a136_a_reader_who_stands_still_costs_a_bounded_queue_and_what_is_lost_is
 }
 
 #[test]
+fn a114_a_reader_who_stands_still_does_not_keep_it_from_ending() {
+    let mut server = Piped::start("{level: info}");
+    ask_much(server.gate, 2_500);
+    let asked = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &server.child.id().to_string()]).status();
+    assert!(asked.is_ok_and(|status| status.success()));
+    let begun = Instant::now();
+    let status = loop {
+        match server.child.try_wait().expect("look after it") {
+            Some(status) => break status,
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "it waits for its reader");
+    };
+    assert!(status.success(), "{status}");
+}
+
+#[test]
 fn a136_a_console_that_stands_still_does_not_stop_the_file() {
     let server = Piped::start("{level: info, file_path: log.txt, keep_stdout: true}");
     let asked = ask_much(server.gate, 2_500);

@@ -194,7 +194,7 @@ impl Bound {
             let seat = if self.limits.trusted.trusts(peer) { free.take() } else { Seats::spare(&seats.strangers) };
             let Some(seat) = seat else {
                 self.counts.turned_away.inc();
-                debug!(listener = %self.address, client = %peer, "turned away: strangers have their share of connections");
+                debug!(listener = %self.address, %peer, "turned away: strangers have their share of connections");
                 continue;
             };
             let deadline = open.deadline();

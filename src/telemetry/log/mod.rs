@@ -15,6 +15,7 @@ mod repeats;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::PanicHookInfo;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -135,7 +136,15 @@ pub fn start(settings: &Settings, clock: fn() -> SystemTime) -> io::Result<Write
     }
     let events = Events { level: settings.level, log: Arc::clone(&log) };
     tracing::subscriber::set_global_default(events).map_err(io::Error::other)?;
+    std::panic::set_hook(Box::new(note_panic));
     Ok(Writer(log))
+}
+
+/// Logs a panic as everything else is logged. The standard library would write it to standard error itself: it would
+/// wait for the reader there, and its message may hold what a stranger sent, line breaks and all.
+fn note_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(tracing::field::display);
+    tracing::error!(file = place, error = panic.payload_as_str(), "a fault in this program");
 }
 
 /// The beginning of a text that is going to be logged, not much longer than a line will show.
