@@ -93,7 +93,8 @@ impl Gate {
             return frame::refuse(Status::new(Code::Unimplemented, "only Authorization/Check of v3 is served"));
         }
         // Before anything of it is read: a stranger may not fill our memory.
-        let received = if self.trusted_proxies.trusts(peer) {
+        let is_trusted = self.trusted_proxies.trusts(peer);
+        let received = if is_trusted {
             frame::read(body, service.settings.message_bytes).await
         } else {
             Err(Status::new(Code::PermissionDenied, "the peer is not listed in `server.trusted_proxies`"))
@@ -107,7 +108,9 @@ impl Gate {
                 (outcome, by, frame::reply(&response.encode()))
             }
             Err(status) => {
-                super::log_refusal(&service.route, status.message(), peer.address(), peer);
+                // A proxy that we believe asks for somebody else, who is not known here.
+                let client = if is_trusted { None } else { peer.address() };
+                super::log_refusal(&service.route, status.message(), client, peer);
                 (Outcome::Refuse, DecidedBy::Nothing, frame::refuse(status))
             }
         };
@@ -121,12 +124,11 @@ impl Gate {
         request: &CheckRequest,
         peer: Peer,
     ) -> (Outcome, DecidedBy, CheckResponse) {
-        // Envoy's view; behind a proxy in front of it, this is that proxy's.
-        let source = request.attributes.as_ref().and_then(AttributeContext::source);
         let Checked { judged, hidden, cookies } =
-            self.judge_check(&service.route, request).await.unwrap_or_else(|refusal| {
-                let judged = Judged::refuse(refusal, source.and_then(Peer::address));
-                Checked { judged, hidden: Vec::new(), cookies: None }
+            self.judge_check(&service.route, request).await.unwrap_or_else(|(refusal, client)| Checked {
+                judged: Judged::refuse(refusal, client),
+                hidden: Vec::new(),
+                cookies: None,
             });
         let by = judged.by;
         let (outcome, response) = match judged.ruling {
@@ -141,16 +143,18 @@ impl Gate {
         (outcome, by, response)
     }
 
-    async fn judge_check(&self, route: &Route, request: &CheckRequest) -> Result<Checked, Refusal> {
-        let attributes = request.attributes.as_ref().ok_or(Refusal::Missing("attributes"))?;
+    /// What is asked and how it is judged; or why it can't be, and for whom, where that is known by then.
+    async fn judge_check(&self, route: &Route, request: &CheckRequest) -> Result<Checked, (Refusal, Option<IpAddr>)> {
+        let of_nobody = |refusal| (refusal, None);
+        let attributes = request.attributes.as_ref().ok_or(of_nobody(Refusal::Missing("attributes")))?;
         // A check for a TCP connection has none.
-        let http = attributes.http().ok_or(Refusal::Missing("attributes.request.http"))?;
-        let Fields { headers, aliases: mut hidden } = Fields::read(http)?;
-        let facts = Facts::read(inquiry::fields(&headers))?;
-        let inquiry = asked(http, &facts)?;
+        let http = attributes.http().ok_or(of_nobody(Refusal::Missing("attributes.request.http")))?;
+        let Fields { headers, aliases: mut hidden } = Fields::read(http).map_err(of_nobody)?;
+        let facts = Facts::read(inquiry::fields(&headers)).map_err(of_nobody)?;
         let address = self.source_address(attributes, &facts);
+        let inquiry = asked(http, &facts).map_err(|refusal| (refusal, address))?;
         let evidence = Evidence { facts: &facts, query: None, address };
-        let judged = self.judge(route, &inquiry, evidence).await?;
+        let judged = self.judge(route, &inquiry, evidence).await.map_err(|refusal| (refusal, address))?;
         match judged.spent {
             Some(StrategyKind::HeaderAuthorization) => hidden.push(header::AUTHORIZATION.as_str().to_owned()),
             Some(StrategyKind::CookieSession) | None => {}
