@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use harness::client::{Client, Request};
 use harness::portcullis::{Portcullis, USERS, question};
+use harness::process::{Package, program};
 
 const CONFIG: &str = "
-server: {address: 'tcp://{gate}/'}
+server: {address: 'tcp://{gate}/', grpc: {address: 'tcp://{grpc}/'}}
 portal: {address: 'tcp://{portal}/'}
 log: {log}
 telemetry: {metrics: {enabled: {metered}, address: 'tcp://{metrics}/metrics'}}
@@ -239,6 +240,78 @@ fn a114_no_request_makes_more_than_two_kibibytes_of_log() {
     }
 }
 
+/// A field of a message, as Protocol Buffers have it: its number and length, then what it is.
+fn field(number: u8, value: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut length) = (vec![number << 3 | 2], value.len());
+    while length > 0x7f {
+        bytes.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+    [bytes, value.to_vec()].concat()
+}
+
+/// A `CheckRequest` of Envoy's.
+fn check(client: &str, method: &str, scheme: &str, host: &str, path: &str) -> Vec<u8> {
+    let http = [
+        field(2, method.as_bytes()),
+        field(4, path.as_bytes()),
+        field(5, host.as_bytes()),
+        field(6, scheme.as_bytes()),
+    ];
+    let source = field(1, &field(1, &field(2, client.as_bytes())));
+    field(1, &[field(1, &source), field(4, &field(2, &http.concat()))].concat())
+}
+
+#[test]
+fn a114_no_check_over_grpc_makes_more_than_two_kibibytes_of_log() {
+    let long = "x".repeat(12_000);
+    let checks = |client: &dyn Fn(u8) -> String| {
+        [
+            check(&client(1), "GET", "https", "deny.example.com", "/a"),
+            check(&client(2), "GET", "https", "deny.example.com", &format!("/{long}")),
+            check(&client(3), "GET", "https", &long, &format!("/{}", "\u{7f}".repeat(12_000))),
+            check(&client(4), &long, "https", "deny.example.com", "/"),
+            check(&client(5), "GET", &long, "deny.example.com", "/"),
+            check(
+                &long,
+                "GET",
+                "https",
+                &format!("{}example.com", "aaaaaaaaa.".repeat(24)),
+                &format!("/{}", "\"".repeat(12_000)),
+            ),
+            field(1, &[]),
+            vec![0xff; 60_000],
+            vec![0xff; 200_000],
+        ]
+    };
+    for format in ["text", "json"] {
+        let mut meter = Meter::new(&format!("{{level: debug, format: {format}}}"));
+        let url = format!("http://{}/envoy.service.auth.v3.Authorization/Check", meter.server.grpc);
+        for (n, message) in checks(&|n| format!("192.0.2.{n}")).iter().enumerate() {
+            let length = u32::try_from(message.len()).expect("not that long").to_be_bytes();
+            let file = meter.server.folder().join("message");
+            std::fs::write(&file, [&[0], length.as_slice(), message].concat()).expect("write");
+            let output = Command::new(program("curl", Package::Debian("curl")))
+                .args(["-sS", "--http2-prior-knowledge", "--max-time", "20", "-o", "/dev/null", "-w", "%{http_code}"])
+                .args(["-H", "Content-Type: application/grpc", "--data-binary"])
+                .arg(format!("@{}", file.display()))
+                .arg(&url)
+                .output()
+                .expect("run curl");
+            // The last is answered before all of it was sent, which curl takes for an error.
+            assert!(output.stdout == b"200" || n == 8, "{n}: {}", String::from_utf8_lossy(&output.stderr));
+            let said = meter.mark();
+            assert!(said.len() <= MOST, "{format} {n}: {} bytes: {said}", said.len());
+            let logged = said.lines().filter(|line| line.contains("forbidden by") || line.contains("refused")).count();
+            assert_eq!(logged, 1, "{format} {n}: {said}");
+            if n < 5 {
+                assert!(said.contains(&format!("192.0.2.{}", n + 1)), "{format} {n} names who asks: {said}");
+            }
+        }
+    }
+}
+
 #[test]
 fn one_refusal_is_one_line_and_names_who_asked() {
     let mut meter = Meter::new("{level: info}");
@@ -349,7 +422,7 @@ struct Piped {
 impl Piped {
     fn start(log: &str) -> Piped {
         let folder = tempfile::tempdir().expect("temporary directory");
-        let config = ["gate", "portal", "metrics"]
+        let config = ["gate", "portal", "metrics", "grpc"]
             .iter()
             .fold(config(log, true), |config, name| config.replace(&format!("{{{name}}}"), "127.0.0.1:0"));
         std::fs::write(folder.path().join("portcullis.yaml"), config).expect("write");
