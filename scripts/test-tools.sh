@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests run beside Portcullis: real proxies, Redis, Prometheus, a browser, PHP, `qs`. For Debian 12 and later;
+# Installs what the tests run beside Portcullis: real proxies, Redis, Prometheus, a browser, PHP, `qs`, what reads logs. For Debian 12 and later;
 # installs only what is missing, and takes no time when nothing is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,6 +19,7 @@ oathtool        oathtool
 wrk             wrk
 h2load          nghttp2-client
 systemd-analyze systemd
+fail2ban-regex  fail2ban
 python3         python3
 php             php-cli
 node            nodejs
@@ -42,9 +43,9 @@ done <<<"$debian"
 # A Python without `venv` would fail halfway.
 if [[ ! -x target/tools/bin/pip ]] && ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
 
+sudo=()
+if (( EUID != 0 )); then sudo=(sudo); fi
 if (( ${#missing[@]} )); then
-    sudo=()
-    if (( EUID != 0 )); then sudo=(sudo); fi
     # Servers that start themselves would take the ports that people use.
     policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
@@ -70,4 +71,16 @@ fi
 # What Express reads queries with.
 if [[ ! -d target/tools/node_modules/qs ]]; then
     npm install --silent --no-audit --no-fund --prefix target/tools qs@6.14.0
+fi
+
+# Unpacked, not installed: installing it registers this machine with a server elsewhere.
+if [[ ! -x target/tools/bin/crowdsec ]] && ! command -v crowdsec >/dev/null; then
+    mkdir -p target/tools/bin target/tools/crowdsec
+    (
+        cd target/tools/crowdsec
+        apt-get download -q crowdsec || { "${sudo[@]}" apt-get update -q && apt-get download -q crowdsec; }
+        dpkg-deb -x crowdsec_*.deb .
+        rm crowdsec_*.deb
+        ln -sf ../crowdsec/usr/bin/{crowdsec,cscli} ../bin/
+    )
 fi

@@ -15,7 +15,7 @@ impl UnixTime {
     ///
     /// A clock set before 1970 reads as 1970: everything with an end has then not reached it, and
     /// nothing that was stored under a sane clock is taken for new.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    #[expect(clippy::disallowed_methods, reason = "the one file that reads the wall clock")]
     pub fn now() -> UnixTime {
         UnixTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
     }
@@ -34,6 +34,12 @@ impl UnixTime {
     pub fn saturating_since(self, earlier: UnixTime) -> Duration {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// The wall clock's reading with its parts of a second, for what people read. Nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "the one file that reads the wall clock")]
+pub fn stamp() -> SystemTime {
+    SystemTime::now()
 }
 
 impl Add<Duration> for UnixTime {

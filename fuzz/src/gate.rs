@@ -23,6 +23,7 @@ use portcullis::session::{self, Factors, Sessions, Site, Sites, StoreSettings};
 use portcullis::signin::SignIn;
 use portcullis::signin::pool::{self, HashingPool};
 use portcullis::subject::{AssuranceLevel, Groups, Identity, Subject};
+use portcullis::telemetry::log::Counts;
 use portcullis::telemetry::metrics::{Metrics, SessionCounts};
 
 /// `password`, as cheap as it gets.
@@ -250,7 +251,7 @@ impl Fixture {
 
     /// The rule under which the allow just given was counted, from 0; there must be exactly one.
     fn named_rule(&self, endpoint: &str) -> u32 {
-        let page = self.metrics.render(SessionCounts::default(), 0).expect("metrics");
+        let page = self.metrics.render(SessionCounts::default(), Counts::default()).expect("metrics");
         let page = String::from_utf8(page).expect("text");
         let mut now = BTreeMap::new();
         for line in page.lines().filter(|line| line.starts_with("portcullis_decisions_total{")) {

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::{Request, Response, StatusCode};
+use tracing::field::display;
 use tracing::{debug, info, warn};
 
 use self::answer::{Answer, Body, Refused};
@@ -34,9 +35,10 @@ use crate::identity::Refresh;
 use crate::object::Object;
 use crate::peer::{Peer, TrustedProxies};
 use crate::policy::{Decision, Permit, Policy, Requirement, Verdict};
-use crate::session::{Found, PortalUrl, Sessions, Site};
+use crate::session::{Found, PortalUrl, Sessions, Site, StoreUnavailable};
 use crate::signin::{self, Attempt, BasicCache, Refreshed, SignIn};
 use crate::subject::{AssuranceLevel, Identity, Subject};
+use crate::telemetry::log::excerpt;
 use crate::telemetry::metrics::{Checked, Credential, DecidedBy, Metrics, Outcome};
 
 /// What the gate is told at start.
@@ -95,6 +97,8 @@ struct Judged {
     /// Who asks.
     known: Known,
     by: DecidedBy,
+    /// Where the request really came from, where that is known.
+    client: Option<IpAddr>,
     /// The header strategy whose credentials were good, if one was.
     spent: Option<StrategyKind>,
 }
@@ -127,12 +131,12 @@ struct Credentials {
 }
 
 enum Failure {
-    /// Credentials were shown in a header and are not good.
-    Rejected,
-    /// The hashing queue is full.
-    Busy,
-    /// The session store, or the user backend, could not be asked.
-    Unavailable,
+    /// What a header shows can't be read as credentials.
+    Unreadable,
+    /// The sign-in procedure refused them, and told the log.
+    Refused(signin::Refused),
+    /// The session store could not be asked.
+    Unavailable(StoreUnavailable),
 }
 
 impl Gate {
@@ -190,9 +194,10 @@ impl Gate {
         if !route.implementation.takes_sub_paths() && !matches!(line.method, "GET" | "HEAD") {
             return Some(Answer::Other(answer::refuse(Refused::WrongMethod("GET, HEAD"))));
         }
-        let judged = self.ask(route, line, fields, rest, peer, secure).await.unwrap_or_else(Judged::refuse);
-        let (outcome, answer) = self.write(route, judged.ruling, judged.known, peer);
-        self.metrics.decided(index, outcome, judged.by, started.elapsed());
+        let judged = self.ask(route, line, fields, rest, peer, secure).await;
+        let by = judged.by;
+        let (outcome, answer) = self.write(route, judged, peer);
+        self.metrics.decided(index, outcome, by, started.elapsed());
         Some(answer)
     }
 
@@ -242,15 +247,21 @@ impl Gate {
         rest: &'a str,
         peer: Peer,
         secure: bool,
-    ) -> Result<Judged, Refusal> {
+    ) -> Judged {
         if !self.trusted_proxies.trusts(peer) {
-            return Err(Refusal::Untrusted);
+            return Judged::refuse(Refusal::Untrusted, peer.address());
         }
-        let facts = Facts::read(fields)?;
-        let inquiry = dialect::read(route.implementation, SubRequest { line, facts: &facts, rest, secure })?;
+        let facts = match Facts::read(fields) {
+            Ok(facts) => facts,
+            Err(refusal) => return Judged::refuse(refusal, None),
+        };
         let address = self.client_address(peer, &facts);
         let evidence = Evidence { facts: &facts, query: line.query(), address };
-        self.judge(route, &inquiry, evidence, peer).await
+        let judged = match dialect::read(route.implementation, SubRequest { line, facts: &facts, rest, secure }) {
+            Ok(inquiry) => self.judge(route, &inquiry, evidence).await,
+            Err(refusal) => Err(refusal),
+        };
+        judged.unwrap_or_else(|refusal| Judged::refuse(refusal, address))
     }
 
     fn client_address(&self, peer: Peer, facts: &Facts<'_>) -> Option<IpAddr> {
@@ -258,13 +269,7 @@ impl Gate {
     }
 
     /// Looks up and decides, whatever the dialect.
-    async fn judge(
-        &self,
-        route: &Route,
-        inquiry: &Inquiry<'_>,
-        evidence: Evidence<'_>,
-        peer: Peer,
-    ) -> Result<Judged, Refusal> {
+    async fn judge(&self, route: &Route, inquiry: &Inquiry<'_>, evidence: Evidence<'_>) -> Result<Judged, Refusal> {
         let object = &inquiry.object;
         if !object.scheme().is_secure() {
             return Err(Refusal::Insecure);
@@ -281,10 +286,11 @@ impl Gate {
         };
         let verdict = self.policy.decide(&subject, object)?;
         let ruling = rule(verdict, &subject, &credentials, || sign_in(object, portal.as_deref(), evidence.facts));
-        log_ruling(&ruling, verdict, &subject, object, peer);
+        log_ruling(&ruling, credentials.failure.as_ref(), verdict, &subject, object);
         let Credentials { known, owner, .. } = credentials;
         let spent = owner.filter(|_| matches!(known, Known::Basic(_)));
-        Ok(Judged { ruling, known, by: verdict.rule.map_or(DecidedBy::Default, DecidedBy::Rule), spent })
+        let by = verdict.rule.map_or(DecidedBy::Default, DecidedBy::Rule);
+        Ok(Judged { ruling, known, by, client: address, spent })
     }
 
     /// Where people sign in for this request; the legacy dialect knows only what it is told.
@@ -327,7 +333,7 @@ impl Gate {
                 StrategyKind::CookieSession => self.session(evidence, site, now).await,
                 kind => match shown(kind, strategy, evidence) {
                     Shown::Nothing => Ok(Known::Nobody),
-                    Shown::Unreadable => Err(Failure::Rejected),
+                    Shown::Unreadable => Err(Failure::Unreadable),
                     Shown::Basic { login, password } => {
                         let url = object.url();
                         let attempt = Attempt {
@@ -359,9 +365,8 @@ impl Gate {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(Known::Nobody),
             Err(error) => {
-                warn!(%error, "the session store could not be asked");
                 self.metrics.checked(Credential::Session, Checked::Unavailable);
-                return Err(Failure::Unavailable);
+                return Err(Failure::Unavailable(error));
             }
         };
         let Some(found) = self.refreshed(found, now).await? else { return Ok(Known::Nobody) };
@@ -389,38 +394,24 @@ impl Gate {
             Refreshed::Unchanged => None,
             Refreshed::Changed(identity) => Some(identity),
             Refreshed::Gone => {
-                info!(user = ?found.identity.username(), "the account is gone or disabled: its session ends");
-                return match self.sessions.end(&found).await {
-                    Ok(()) => Ok(None),
-                    Err(error) => {
-                        warn!(%error, "a session could not be ended");
-                        Err(Failure::Unavailable)
-                    }
-                };
+                info!(user = found.identity.username(), "the account is gone or disabled: its session ends");
+                return self.sessions.end(&found).await.map(|()| None).map_err(Failure::Unavailable);
             }
         };
-        self.sessions.refreshed(&found, changed, next).await.map_err(|error| {
-            warn!(%error, "a session could not be brought up to date");
-            Failure::Unavailable
-        })
+        self.sessions.refreshed(&found, changed, next).await.map_err(Failure::Unavailable)
     }
 
     async fn basic(&self, attempt: Attempt<'_>, cache: Option<&BasicCache>) -> Result<Known, Failure> {
         let outcome = self.signin.basic(attempt, cache).await;
         self.metrics.checked(Credential::Basic, signin::checked(&outcome));
-        match outcome {
-            Ok(signed_in) => Ok(Known::Basic(signed_in.identity)),
-            Err(signin::Refused::Credentials | signin::Refused::Banned) => Err(Failure::Rejected),
-            Err(signin::Refused::Busy) => Err(Failure::Busy),
-            Err(signin::Refused::Unavailable) => Err(Failure::Unavailable),
-        }
+        outcome.map(|signed_in| Known::Basic(signed_in.identity)).map_err(Failure::Refused)
     }
 
     /// Writes the answer that a ruling means in the endpoint's dialect.
-    fn write(&self, route: &Route, ruling: Ruling, known: Known, peer: Peer) -> (Outcome, Answer) {
-        let (outcome, answer) = match ruling {
+    fn write(&self, route: &Route, judged: Judged, peer: Peer) -> (Outcome, Answer) {
+        let (outcome, answer) = match judged.ruling {
             Ruling::Allow(permit) => {
-                return (Outcome::Allow, Answer::Allow(answer::allow(permit, route.implementation, known)));
+                return (Outcome::Allow, Answer::Allow(answer::allow(permit, route.implementation, judged.known)));
             }
             Ruling::SignIn { status, location, empty } => {
                 let status = match route.implementation {
@@ -439,7 +430,7 @@ impl Gate {
             Ruling::Unavailable => (Outcome::Unavailable, answer::refuse(Refused::Unavailable)),
             Ruling::Refuse(refusal) => {
                 self.metrics.refused(refusal.label());
-                info!(endpoint = %route.path, %peer, reason = %refusal.explain(), "refused");
+                log_refusal(route, &refusal.explain(), judged.client, peer);
                 let status = match refusal {
                     Refusal::Untrusted => Refused::Forbidden,
                     _ if route.implementation == Implementation::Legacy => Refused::Unauthorized,
@@ -453,8 +444,8 @@ impl Gate {
 }
 
 impl Judged {
-    fn refuse(refusal: Refusal) -> Judged {
-        Judged { ruling: Ruling::Refuse(refusal), known: Known::Nobody, by: DecidedBy::Nothing, spent: None }
+    fn refuse(refusal: Refusal, client: Option<IpAddr>) -> Judged {
+        Judged { ruling: Ruling::Refuse(refusal), known: Known::Nobody, by: DecidedBy::Nothing, client, spent: None }
     }
 }
 
@@ -478,11 +469,14 @@ fn rule(
     let owned_by_header = !matches!(credentials.owner, Some(StrategyKind::CookieSession) | None);
     let proxy = credentials.owner == Some(StrategyKind::HeaderProxyAuthorization);
     if verdict.requirement != Requirement::Bypass {
-        match credentials.failure {
+        use signin::Refused::{Banned, Busy, Credentials, Unavailable};
+        match &credentials.failure {
             // Whatever the rule demands: who shows bad credentials is asked for good ones.
-            Some(Failure::Rejected) => return Ruling::AskForBasic { proxy },
-            Some(Failure::Busy) => return Ruling::Busy,
-            Some(Failure::Unavailable) => return Ruling::Unavailable,
+            Some(Failure::Unreadable | Failure::Refused(Credentials | Banned)) => {
+                return Ruling::AskForBasic { proxy };
+            }
+            Some(Failure::Refused(Busy)) => return Ruling::Busy,
+            Some(Failure::Refused(Unavailable) | Failure::Unavailable(_)) => return Ruling::Unavailable,
             None => {}
         }
     }
@@ -566,32 +560,51 @@ fn with_way_back(portal: &PortalUrl, object: &Object<'_>) -> String {
     url.into()
 }
 
-/// One line for each refusal, saying why; queries are left out, for they may hold secrets.
-fn log_ruling(ruling: &Ruling, verdict: Verdict, subject: &Subject<'_>, object: &Object<'_>, peer: Peer) {
+/// One line for each refusal, saying why, and for a store that can't be asked; queries are left out, for they may hold
+/// secrets.
+fn log_ruling(
+    ruling: &Ruling,
+    failure: Option<&Failure>,
+    verdict: Verdict,
+    subject: &Subject<'_>,
+    object: &Object<'_>,
+) {
     let rule = || verdict.rule.map_or_else(|| "default".to_owned(), |rule| format!("#{}", rule + 1));
-    let path = || object.target().split('?').next().unwrap_or_default().to_owned();
-    let user = || subject.username.unwrap_or_default().to_owned();
-    let address = || subject.address.map(|address| address.to_string()).unwrap_or_default();
-    match ruling {
-        Ruling::Allow(_) => {}
-        Ruling::Forbid => {
-            info!(host = object.host(), path = ?path(), method = object.method(), user = ?user(), client = %address(), rule = %rule(), "forbidden by the rules");
+    let path = || excerpt(object.target().split('?').next().unwrap_or_default());
+    let client = || subject.address.map(display);
+    let (user, method, host) = (subject.username, object.method(), object.host());
+    match (ruling, failure) {
+        // The sign-in procedure has said so already.
+        (_, Some(Failure::Refused(_))) => {}
+        (_, Some(Failure::Unavailable(error))) => {
+            warn!(client = client(), method, host, path = path(), rule = %rule(), %error, "the session store could not be asked");
         }
-        Ruling::AskForBasic { .. } => {
-            let reason = if subject.level == AssuranceLevel::OneFactor && verdict.requirement == Requirement::TwoFactor
-            {
-                "two factors are demanded, and a header of credentials is one (W23)"
-            } else {
-                "no good credentials in the header"
+        (Ruling::Allow(_) | Ruling::Refuse(_), _) => {}
+        (Ruling::Forbid, _) => {
+            info!(client = client(), user, method, host, path = path(), rule = %rule(), "forbidden by the rules");
+        }
+        (Ruling::AskForBasic { .. }, failure) => {
+            let reason = match failure {
+                Some(_) => "the credentials in the header can't be read",
+                None if subject.level == AssuranceLevel::OneFactor => {
+                    "two factors are demanded, and a header of credentials is one"
+                }
+                None => "no credentials in the header",
             };
-            info!(host = object.host(), path = ?path(), method = object.method(), user = ?user(), client = %address(), rule = %rule(), reason, "asked for credentials");
+            info!(reason, client = client(), user, method, host, path = path(), rule = %rule(), "asked for credentials");
         }
-        Ruling::SignIn { .. } | Ruling::Unauthorized => {
-            debug!(host = object.host(), path = ?path(), method = object.method(), user = ?user(), client = %address(), rule = %rule(), "asked to sign in");
+        (Ruling::SignIn { .. } | Ruling::Unauthorized, _) => {
+            debug!(client = client(), user, method, host, path = path(), rule = %rule(), "asked to sign in");
         }
-        Ruling::Busy | Ruling::Unavailable => {
-            info!(host = object.host(), path = ?path(), method = object.method(), client = %address(), %peer, rule = %rule(), "could not be decided");
+        // Only what has failed leads here.
+        (Ruling::Busy | Ruling::Unavailable, _) => {
+            warn!(client = client(), method, host, path = path(), rule = %rule(), "could not be decided");
         }
-        Ruling::Refuse(_) => {}
     }
+}
+
+/// One line for a question that can't be judged. The peer is named where it asked for somebody else.
+fn log_refusal(route: &Route, reason: &str, client: Option<IpAddr>, peer: Peer) {
+    let other = (peer.address() != client).then(|| display(peer));
+    info!(reason, client = client.map(display), peer = other, endpoint = route.path, "refused");
 }

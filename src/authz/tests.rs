@@ -375,7 +375,7 @@ async fn a111_a112_what_costs_too_much_is_refused_and_counted_by_its_limit() {
     }
     let long = format!("/{}//x", "a".repeat(12_000));
     assert_eq!(fixture.forward("public.example.com", &[("x-forwarded-uri", &long)]).await.status, 400);
-    let page = fixture.gate.metrics.render(Default::default(), 0).unwrap();
+    let page = fixture.gate.metrics.render(Default::default(), Default::default()).unwrap();
     let page = String::from_utf8(page).unwrap();
     for series in ["reason=\"ambiguous\"} 1", "reason=\"too_much_work\"} 1"] {
         assert!(page.contains(&format!("portcullis_requests_refused_total{{{series}\n")), "{series}: {page}");

@@ -100,13 +100,13 @@ impl FileBackend {
         }
         match self.reload() {
             Ok(()) => tracing::info!(
-                file = ?self.settings.path,
+                file = %self.settings.path.display(),
                 accounts = self.accounts().len(),
-                "users file changed and was taken over"
+                "the users file changed and was taken over"
             ),
             Err(diagnoses) => {
                 for diagnosis in diagnoses {
-                    tracing::error!(%diagnosis, "users file changed but is faulty; the old accounts stay");
+                    tracing::error!(%diagnosis, "the users file changed but is faulty; the old accounts stay");
                 }
             }
         }

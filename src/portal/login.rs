@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::body::Body;
 use hyper::http::request::Parts;
+use tracing::field::display;
 
 use crate::object::Object;
 use crate::peer::Peer;
@@ -161,7 +162,7 @@ impl Portal {
         let visit = self.api_change(parts, peer, &body)?;
         let body = json::read(body, self.settings.body_limit, self.settings.body_time).await.unwrap_or_default();
         let asked: json::Logout = serde_json::from_slice(&body).unwrap_or_default();
-        let cookie = self.close(&visit).await?;
+        let cookie = self.sign_out(&visit).await?;
         let is_safe = Target::read(&asked.target, self.sessions.sites()).safe().is_some();
         Ok(reply::with_cookie(reply::data(state::SafeTarget { is_safe }), &cookie))
     }
@@ -183,7 +184,7 @@ impl Portal {
     {
         let visit = self.form_change(parts, peer)?;
         let body = json::read(body, self.settings.body_limit, self.settings.body_time).await.unwrap_or_default();
-        let cookie = self.close(&visit).await?;
+        let cookie = self.sign_out(&visit).await?;
         let way = Way::read(&body);
         let reply = match Target::read(&way.rd, self.sessions.sites()) {
             Target::Safe(target) if target.is_page() => reply::see_other(target.as_str(), &self.content_policy),
@@ -249,7 +250,20 @@ impl Portal {
         // Whatever the browser showed ends: a session that somebody planted would shadow the new one (A72, A73).
         self.close(visit).await?;
         let cookie = self.sessions.open(visit.site, identity.clone(), Factors::PASSWORD, remember, visit.now).await?;
+        let (client, user) = (visit.address.map(display), identity.username());
+        tracing::info!(door = "portal", client, user, host = visit.host, "signed in");
         Ok(Entered { identity, cookie })
+    }
+
+    /// Ends what the browser shows because the person said so, and tells the log who that was.
+    async fn sign_out(&self, visit: &Visit<'_>) -> Result<SetCookie, StoreUnavailable> {
+        let found = self.found(visit).await?;
+        let cookie = self.close(visit).await?;
+        if let Some(found) = found {
+            let (client, user) = (visit.address.map(display), found.identity.username());
+            tracing::info!(client, user, host = visit.host, "signed out");
+        }
+        Ok(cookie)
     }
 
     async fn close(&self, visit: &Visit<'_>) -> Result<SetCookie, StoreUnavailable> {

@@ -26,12 +26,14 @@ use hyper::body::Body;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
+use tracing::field::display;
 
 use crate::clock::UnixTime;
 use crate::peer::{Peer, TrustedProxies};
 use crate::policy::Policy;
 use crate::session::{Sessions, StoreUnavailable};
 use crate::signin::SignIn;
+use crate::telemetry::log::excerpt;
 use crate::telemetry::metrics::Metrics;
 
 use csrf::{CrossSite, Provenance};
@@ -119,6 +121,20 @@ impl From<StoreUnavailable> for Refusal {
 }
 
 impl Refusal {
+    /// Why, for the log.
+    fn explain(&self) -> &'static str {
+        match self {
+            Refusal::Astray(astray) => astray.explain(),
+            Refusal::CrossSite => "another site may have made it",
+            Refusal::MediaType => "the body is of another media type",
+            Refusal::EarlyData => "it came as TLS early data",
+            Refusal::TooLarge => "the body is too large",
+            Refusal::TooSlow => "the body took too long",
+            Refusal::Broken => "the body did not arrive as a whole",
+            Refusal::Unavailable(_) => "the session store could not be asked",
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Refusal::Astray(_) | Refusal::CrossSite => StatusCode::FORBIDDEN,
@@ -290,21 +306,36 @@ impl Portal {
 
     /// Tells the log what the client is not told.
     fn log(&self, refusal: &Refusal, parts: &Parts, peer: Peer) {
-        let path = parts.uri.path();
+        let trusted = &self.settings.trusted_proxies;
+        let address = visit::client_address(&parts.headers, peer, trusted);
+        let client = address.map(display);
+        let other = (peer.address() != address).then(|| display(peer));
+        let (method, path) = (excerpt(parts.method.as_str()), excerpt(parts.uri.path()));
+        let reason = refusal.explain();
         match refusal {
-            Refusal::Astray(astray) => {
-                let unheard =
-                    parts.headers.contains_key(X_FORWARDED_HOST) && !self.settings.trusted_proxies.trusts(peer);
-                if unheard {
-                    tracing::warn!(%peer, %astray, "`X-Forwarded-Host` is not believed from a peer outside `server.trusted_proxies`");
-                } else {
-                    tracing::info!(%peer, %astray, "a request for the portal did not arrive at any of its sites");
-                }
+            Refusal::Astray(astray) if parts.headers.contains_key(X_FORWARDED_HOST) && !trusted.trusts(peer) => {
+                tracing::warn!(
+                    reason,
+                    client,
+                    host = astray.host(),
+                    "`X-Forwarded-Host` is not believed from a peer outside `server.trusted_proxies`"
+                );
             }
-            Refusal::CrossSite => tracing::warn!(%peer, ?path, "refused a request that another site may have made"),
+            Refusal::Astray(astray) => {
+                tracing::info!(
+                    reason,
+                    client,
+                    peer = other,
+                    host = astray.host(),
+                    "a request for the portal did not arrive at any of its sites"
+                );
+            }
+            Refusal::CrossSite => {
+                tracing::warn!(client, method, path, "refused a request that another site may have made");
+            }
             Refusal::Unavailable(error) => state::log_unavailable(error),
             Refusal::MediaType | Refusal::EarlyData | Refusal::TooLarge | Refusal::TooSlow | Refusal::Broken => {
-                tracing::debug!(%peer, ?path, ?refusal, "refused a request");
+                tracing::debug!(reason, client, method, path, "refused a request");
             }
         }
     }

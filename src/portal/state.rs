@@ -186,5 +186,5 @@ pub(super) fn name(identity: &Identity) -> &str {
 }
 
 pub(super) fn log_unavailable(error: &StoreUnavailable) {
-    tracing::error!(%error, "the session store can't be reached");
+    tracing::error!(%error, "the session store could not be asked");
 }

@@ -22,6 +22,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub struct Visit<'a> {
     /// The site, by the host that the browser asked for.
     pub site: &'a Site,
+    /// The host that the browser asked for, in lower case.
+    pub host: String,
     /// The portal's own origins there, as a browser writes them in `Origin`.
     pub origins: Vec<String>,
     /// Where the request came from; `None` where that can't be told.
@@ -40,13 +42,27 @@ pub enum Astray {
     Outside(String),
 }
 
-impl std::fmt::Display for Astray {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Astray {
+    /// What to do about it, for the log.
+    pub fn explain(&self) -> &'static str {
         match self {
-            Astray::Unreadable => f.write_str("the request does not say exactly one host"),
-            Astray::Outside(host) => write!(f, "the host `{host}` is in no domain of `session.cookies`"),
+            Astray::Unreadable => "the request does not say exactly one host",
+            Astray::Outside(_) => "the host is in no domain of `session.cookies`",
         }
     }
+
+    /// The host that was asked for, if one was.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Astray::Unreadable => None,
+            Astray::Outside(host) => Some(host),
+        }
+    }
+}
+
+/// Where a request came from; `None` where that can't be told.
+pub(super) fn client_address(headers: &HeaderMap, peer: Peer, trusted: &TrustedProxies) -> Option<IpAddr> {
+    trusted.client_address(peer, headers.get_all(X_FORWARDED_FOR).iter().map(|value| value.as_bytes()))
 }
 
 impl<'a> Visit<'a> {
@@ -64,14 +80,14 @@ impl<'a> Visit<'a> {
     ) -> Result<Visit<'a>, Astray> {
         let authority = asked_for(parts, trusted.trusts(peer)).ok_or(Astray::Unreadable)?;
         let own = at_root(authority).ok_or(Astray::Unreadable)?;
-        let host = own.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let site = sites.of(host).ok_or_else(|| Astray::Outside(host.to_owned()))?;
+        let host = own.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let Some(site) = sites.of(&host) else { return Err(Astray::Outside(host)) };
         let portal = site.portal.as_ref().map(|portal| portal.url().origin().ascii_serialization());
-        let chain = parts.headers.get_all(X_FORWARDED_FOR).iter().map(|value| value.as_bytes());
         Ok(Visit {
             site,
+            host,
             origins: std::iter::once(own.origin().ascii_serialization()).chain(portal).collect(),
-            address: trusted.client_address(peer, chain),
+            address: client_address(&parts.headers, peer, trusted),
             now,
             headers: &parts.headers,
         })

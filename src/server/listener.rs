@@ -109,7 +109,7 @@ struct SocketFile(PathBuf);
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
-            debug!(path = %self.0.display(), %error, "could not remove the socket");
+            debug!(file = %self.0.display(), %error, "could not remove the socket");
         }
     }
 }

@@ -33,7 +33,7 @@ use self::listener::{Bound, ConnectionLimits, Counts, Handler};
 use self::tls::Certificates;
 use crate::authz::inquiry::Line;
 use crate::authz::{self, Gate};
-use crate::clock::UnixTime;
+use crate::clock::{self, UnixTime};
 use crate::config::{self, Address, Settings};
 use crate::fault::Fault;
 use crate::identity::file::FileBackend;
@@ -56,9 +56,11 @@ const CHECK_BYTES: usize = 64 * 1024;
 ///
 /// What kept it from starting, in the words of whoever noticed.
 pub fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), Fault> {
-    let log = log::start(&settings.log).map_err(|error| {
+    let log = log::start(&settings.log, clock::stamp).map_err(|error| {
         Fault::new(format!("the log can't be written: {error}")).help("Check `log.file_path` and its folder.")
     })?;
+    // `log` is held to the end of this function, whoever else wants to know of it or not.
+    let counter = log.counter();
     let workers = settings
         .limits
         .workers
@@ -67,7 +69,7 @@ pub fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), Fault> {
     let slow_runtime = runtime("portal", workers.min(2), give_way)?;
     let (stop, stopping) = watch::channel(false);
     let drain = settings.limits.drain;
-    let tasks = slow_runtime.block_on(start(settings, log, &gate_runtime, &slow_runtime, &stopping, out))?;
+    let tasks = slow_runtime.block_on(start(settings, counter, &gate_runtime, &slow_runtime, &stopping, out))?;
     slow_runtime.block_on(async {
         wait_for_signal().await?;
         info!(seconds = drain.as_secs(), "stopping: open requests may finish");
@@ -89,6 +91,7 @@ pub fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), Fault> {
     })?;
     gate_runtime.shutdown_timeout(Duration::from_millis(100));
     slow_runtime.shutdown_timeout(Duration::from_millis(100));
+    drop(log);
     Ok(())
 }
 
@@ -99,7 +102,7 @@ struct Running {
 
 async fn start(
     settings: Settings,
-    log: log::Writer,
+    log: log::Counter,
     gate_runtime: &Runtime,
     slow_runtime: &Runtime,
     stopping: &watch::Receiver<bool>,
@@ -206,14 +209,12 @@ async fn start(
         None => None,
     };
 
-    let mut ready = format!(
-        "ready gate={} portal={} metrics={}",
-        bound_gate.address(),
-        bound_portal.address(),
-        bound_metrics.as_ref().map_or("off", Bound::address)
-    );
-    if let Some(bound) = &bound_grpc {
-        ready += &format!(" grpc={}", bound.address());
+    let (gate_address, portal_address) = (bound_gate.address().to_owned(), bound_portal.address().to_owned());
+    let metrics_address = bound_metrics.as_ref().map_or("off", Bound::address).to_owned();
+    let grpc_address = bound_grpc.as_ref().map(|bound| bound.address().to_owned());
+    let mut ready = format!("ready gate={gate_address} portal={portal_address} metrics={metrics_address}");
+    if let Some(address) = &grpc_address {
+        ready += &format!(" grpc={address}");
     }
     let mut listeners = vec![
         gate_runtime.spawn(bound_gate.run(Arc::clone(&gate), stopping.clone())),
@@ -229,7 +230,14 @@ async fn start(
     writeln!(out, "{ready}")
         .and_then(|()| out.flush())
         .map_err(|error| Fault::new(format!("standard output: {error}")))?;
-    info!("{ready}");
+    info!(
+        gate = gate_address,
+        portal = portal_address,
+        metrics = metrics_address,
+        grpc = grpc_address,
+        version = env!("CARGO_PKG_VERSION"),
+        "ready"
+    );
     Ok(Running { listeners, sessions })
 }
 
@@ -257,7 +265,7 @@ fn give_way() {
     let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
     let native = thread_priority::unix::thread_native_id();
     if let Err(error) = thread_priority::unix::set_thread_priority_and_policy(native, ThreadPriority::Min, policy) {
-        warn!(?error, "the portal runs at the gate's priority");
+        warn!(%error, "the portal runs at the gate's priority");
     }
 }
 
@@ -359,7 +367,7 @@ struct MetricsPage {
     path: String,
     metrics: Arc<Metrics>,
     sessions: Arc<Sessions>,
-    log: log::Writer,
+    log: log::Counter,
 }
 
 impl Handler for Arc<MetricsPage> {
@@ -387,7 +395,7 @@ impl MetricsPage {
                     store_errors: stats.store_errors,
                     touches_dropped: stats.touches_dropped,
                 };
-                match self.metrics.render(counts, self.log.lines_dropped()) {
+                match self.metrics.render(counts, self.log.counts()) {
                     Ok(page) => (StatusCode::OK, page),
                     Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into_bytes()),
                 }

@@ -76,10 +76,10 @@ impl Certificates {
         match server_config(&self.settings) {
             Ok(config) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
-                tracing::info!(%certificate, "the certificate changed and was taken over");
+                tracing::info!(file = %certificate, "the certificate changed and was taken over");
             }
             Err(fault) => {
-                tracing::error!(%certificate, reason = %fault.message, "the certificate changed but can't be used; the old one stays");
+                tracing::error!(file = %certificate, error = %fault, "the certificate changed but can't be used; the old one stays");
             }
         }
     }

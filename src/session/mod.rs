@@ -287,8 +287,9 @@ impl Sessions {
                 return Ok(None);
             }
             tracing::warn!(
+                user = found.identity.username(),
+                host = %site.domain,
                 made_for = %found.domain,
-                shown_at = %site.domain,
                 "a session cookie was shown at another cookie domain; the session ends"
             );
             self.end(&found).await?;

@@ -245,7 +245,7 @@ pub(super) fn stand_back(warned: &AtomicBool) {
     if let Err(error) = lowered
         && !warned.swap(true, Ordering::Relaxed)
     {
-        tracing::warn!(?error, "hashing threads keep their normal priority: decisions may be slower during sign-ins");
+        tracing::warn!(%error, "hashing threads keep their normal priority: decisions may be slower during sign-ins");
     }
 }
 

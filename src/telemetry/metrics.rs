@@ -12,6 +12,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::log::Counts;
+
 /// How an authorization request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -129,7 +131,8 @@ pub struct Metrics {
     sessions: IntGauge,
     store_errors: IntCounter,
     touches_dropped: IntCounter,
-    log_lines_dropped: IntCounter,
+    log_lines_dropped: IntCounterVec,
+    log_lines_repeated: IntCounter,
     rules: usize,
 }
 
@@ -194,9 +197,16 @@ impl Metrics {
             "portcullis_session_activity_dropped_total",
             "Activity marks not written because too many were waiting.",
         )?;
-        let log_lines_dropped = IntCounter::new(
-            "portcullis_log_lines_dropped_total",
-            "Log lines not written because too many were waiting.",
+        let log_lines_dropped = IntCounterVec::new(
+            Opts::new(
+                "portcullis_log_lines_dropped_total",
+                "Log lines lost: too many were waiting (queue_full), or writing failed, as on a full disk (write_failed).",
+            ),
+            &["reason"],
+        )?;
+        let log_lines_repeated = IntCounter::new(
+            "portcullis_log_lines_repeated_total",
+            "Log lines counted instead of written because they repeated others of the same second.",
         )?;
         let build = IntGaugeVec::new(
             Opts::new("portcullis_build_info", "Always 1; the version that runs is in the label."),
@@ -215,6 +225,7 @@ impl Metrics {
         registry.register(Box::new(store_errors.clone()))?;
         registry.register(Box::new(touches_dropped.clone()))?;
         registry.register(Box::new(log_lines_dropped.clone()))?;
+        registry.register(Box::new(log_lines_repeated.clone()))?;
         registry.register(Box::new(build))?;
         let handles = endpoints.len() * Outcome::ALL.len() * (rules + 2);
         let durations = endpoints.iter().map(|name| durations.with_label_values(&[name])).collect();
@@ -241,6 +252,7 @@ impl Metrics {
             store_errors,
             touches_dropped,
             log_lines_dropped,
+            log_lines_repeated,
             rules,
         })
     }
@@ -299,16 +311,18 @@ impl Metrics {
         self.cut.with_label_values(&[listener.label()])
     }
 
-    /// The page that Prometheus reads, with these counts of the session room and of lost log lines.
+    /// The page that Prometheus reads, with these counts of the session room and of the log.
     ///
     /// # Errors
     ///
     /// What the encoder says; it has no reason to say anything.
-    pub fn render(&self, sessions: SessionCounts, log_lines_dropped: u64) -> Result<Vec<u8>, prometheus::Error> {
+    pub fn render(&self, sessions: SessionCounts, log: Counts) -> Result<Vec<u8>, prometheus::Error> {
         self.sessions.set(i64::try_from(sessions.held).unwrap_or(i64::MAX));
         raise(&self.store_errors, sessions.store_errors);
         raise(&self.touches_dropped, sessions.touches_dropped);
-        raise(&self.log_lines_dropped, log_lines_dropped);
+        raise(&self.log_lines_dropped.with_label_values(&["queue_full"]), log.queue_full);
+        raise(&self.log_lines_dropped.with_label_values(&["write_failed"]), log.write_failed);
+        raise(&self.log_lines_repeated, log.repeated);
         let mut page = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)
@@ -343,19 +357,24 @@ fn raise(counter: &IntCounter, total: u64) {
 mod tests {
     use std::time::Duration;
 
-    use super::{Checked, Credential, DecidedBy, Metrics, Outcome, SessionCounts};
+    use super::{Checked, Counts, Credential, DecidedBy, Metrics, Outcome, SessionCounts};
 
     #[test]
     fn a103_series_appear_when_counted_and_not_before() {
         let metrics = Metrics::new(["forward-auth".to_owned(), "legacy".to_owned()], 10_000).unwrap();
-        let empty = String::from_utf8(metrics.render(SessionCounts::default(), 0).unwrap()).unwrap();
+        let empty = String::from_utf8(metrics.render(SessionCounts::default(), Counts::default()).unwrap()).unwrap();
         assert!(!empty.contains("portcullis_decisions_total{"), "{empty}");
         metrics.decided(1, Outcome::Forbid, DecidedBy::Rule(9_999), Duration::from_micros(3));
         metrics.decided(0, Outcome::Allow, DecidedBy::Default, Duration::from_micros(3));
         metrics.decided(0, Outcome::Refuse, DecidedBy::Nothing, Duration::from_micros(3));
         metrics.checked(Credential::Basic, Checked::Banned);
         let page = String::from_utf8(
-            metrics.render(SessionCounts { held: 7, store_errors: 3, touches_dropped: 1 }, 2).unwrap(),
+            metrics
+                .render(
+                    SessionCounts { held: 7, store_errors: 3, touches_dropped: 1 },
+                    Counts { queue_full: 2, write_failed: 5, repeated: 4 },
+                )
+                .unwrap(),
         )
         .unwrap();
         for line in [
@@ -365,7 +384,9 @@ mod tests {
             r#"portcullis_credentials_checked_total{kind="basic",result="banned"} 1"#,
             "portcullis_sessions 7",
             "portcullis_session_store_errors_total 3",
-            "portcullis_log_lines_dropped_total 2",
+            r#"portcullis_log_lines_dropped_total{reason="queue_full"} 2"#,
+            r#"portcullis_log_lines_dropped_total{reason="write_failed"} 5"#,
+            "portcullis_log_lines_repeated_total 4",
         ] {
             assert!(page.contains(line), "{line} is missing from\n{page}");
         }

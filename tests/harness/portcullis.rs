@@ -91,6 +91,7 @@ impl Portcullis {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command.args(["serve", "--config", "portcullis.yaml"]).current_dir(self.dir.path()).env_clear();
         let mut process = Process::start("portcullis", &mut command, log);
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let ready = process.wait_for("its ready line", |process| {
             let output = process.output();
             let (line, _) = output.split_once("ready gate=")?.1.split_once('\n')?;
@@ -99,6 +100,9 @@ impl Portcullis {
         let address = |name: &str| -> SocketAddr {
             let value = ready.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             let value = value.unwrap_or_else(|| panic!("no `{name}` in `{ready}`"));
+            if value == "off" {
+                return any;
+            }
             value.parse().unwrap_or_else(|_| panic!("`{value}` is no address"))
         };
         (self.gate, self.portal, self.metrics) = (address("gate"), address("portal"), address("metrics"));

@@ -25,7 +25,6 @@ use hyper::Request;
 use hyper::body::Body;
 use hyper::header;
 use prost::Message;
-use tracing::info;
 
 use self::frame::{Code, Status};
 use self::request::{AttributeContext, CheckRequest, Fields, HttpRequest};
@@ -94,7 +93,8 @@ impl Gate {
             return frame::refuse(Status::new(Code::Unimplemented, "only Authorization/Check of v3 is served"));
         }
         // Before anything of it is read: a stranger may not fill our memory.
-        let received = if self.trusted_proxies.trusts(peer) {
+        let is_trusted = self.trusted_proxies.trusts(peer);
+        let received = if is_trusted {
             frame::read(body, service.settings.message_bytes).await
         } else {
             Err(Status::new(Code::PermissionDenied, "the peer is not listed in `server.trusted_proxies`"))
@@ -108,7 +108,9 @@ impl Gate {
                 (outcome, by, frame::reply(&response.encode()))
             }
             Err(status) => {
-                info!(endpoint = %service.route.path, %peer, reason = status.message(), "refused");
+                // A proxy that we believe asks for somebody else, who is not known here.
+                let client = if is_trusted { None } else { peer.address() };
+                super::log_refusal(&service.route, status.message(), client, peer);
                 (Outcome::Refuse, DecidedBy::Nothing, frame::refuse(status))
             }
         };
@@ -122,32 +124,37 @@ impl Gate {
         request: &CheckRequest,
         peer: Peer,
     ) -> (Outcome, DecidedBy, CheckResponse) {
-        let Checked { judged, hidden, cookies } = self
-            .judge_check(&service.route, request, peer)
-            .await
-            .unwrap_or_else(|refusal| Checked { judged: Judged::refuse(refusal), hidden: Vec::new(), cookies: None });
+        let Checked { judged, hidden, cookies } =
+            self.judge_check(&service.route, request).await.unwrap_or_else(|(refusal, client)| Checked {
+                judged: Judged::refuse(refusal, client),
+                hidden: Vec::new(),
+                cookies: None,
+            });
+        let by = judged.by;
         let (outcome, response) = match judged.ruling {
             Ruling::Allow(permit) => {
                 (Outcome::Allow, CheckResponse::allow(permit, judged.known.identity(), cookies, hidden))
             }
             ruling => {
-                let (outcome, answer) = self.write(&service.route, ruling, judged.known, peer);
+                let (outcome, answer) = self.write(&service.route, Judged { ruling, ..judged }, peer);
                 (outcome, CheckResponse::deny(answer.into_response()))
             }
         };
-        (outcome, judged.by, response)
+        (outcome, by, response)
     }
 
-    async fn judge_check(&self, route: &Route, request: &CheckRequest, peer: Peer) -> Result<Checked, Refusal> {
-        let attributes = request.attributes.as_ref().ok_or(Refusal::Missing("attributes"))?;
+    /// What is asked and how it is judged; or why it can't be, and for whom, where that is known by then.
+    async fn judge_check(&self, route: &Route, request: &CheckRequest) -> Result<Checked, (Refusal, Option<IpAddr>)> {
+        let of_nobody = |refusal| (refusal, None);
+        let attributes = request.attributes.as_ref().ok_or(of_nobody(Refusal::Missing("attributes")))?;
         // A check for a TCP connection has none.
-        let http = attributes.http().ok_or(Refusal::Missing("attributes.request.http"))?;
-        let Fields { headers, aliases: mut hidden } = Fields::read(http)?;
-        let facts = Facts::read(inquiry::fields(&headers))?;
-        let inquiry = asked(http, &facts)?;
+        let http = attributes.http().ok_or(of_nobody(Refusal::Missing("attributes.request.http")))?;
+        let Fields { headers, aliases: mut hidden } = Fields::read(http).map_err(of_nobody)?;
+        let facts = Facts::read(inquiry::fields(&headers)).map_err(of_nobody)?;
         let address = self.source_address(attributes, &facts);
+        let inquiry = asked(http, &facts).map_err(|refusal| (refusal, address))?;
         let evidence = Evidence { facts: &facts, query: None, address };
-        let judged = self.judge(route, &inquiry, evidence, peer).await?;
+        let judged = self.judge(route, &inquiry, evidence).await.map_err(|refusal| (refusal, address))?;
         match judged.spent {
             Some(StrategyKind::HeaderAuthorization) => hidden.push(header::AUTHORIZATION.as_str().to_owned()),
             Some(StrategyKind::CookieSession) | None => {}

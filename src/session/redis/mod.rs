@@ -174,7 +174,7 @@ impl Store for Redis {
                 // With another secret this happens at every request of everybody: say it ever more rarely.
                 let so_far = self.unreadable.fetch_add(1, Ordering::Relaxed) + 1;
                 if so_far.is_power_of_two() {
-                    tracing::warn!(so_far, "a stored session can't be opened and counts as none: {why}");
+                    tracing::warn!(so_far, error = %why, "a stored session can't be opened and counts as none");
                 }
                 Ok(None)
             }
@@ -207,7 +207,7 @@ impl Store for Redis {
         if self.queue.try_send(Job::Touch(*key, session.clone())).is_err() {
             let so_far = self.touches_dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if so_far.is_power_of_two() {
-                tracing::warn!(so_far, "too many notes of activity wait for redis; sessions may end early");
+                tracing::warn!(so_far, "too many notes of activity wait for Redis; sessions may end early");
             }
         }
     }
@@ -285,13 +285,13 @@ async fn write_touches(mut jobs: mpsc::Receiver<Job>, wire: Arc<Wire>, seal: Arc
 
 fn note_dropped(dropped: &AtomicU64, touches: u64, why: &StoreUnavailable) {
     let so_far = dropped.fetch_add(touches, Ordering::Relaxed) + touches;
-    tracing::warn!(so_far, touches, "activity could not be noted; sessions may end early: {why}");
+    tracing::warn!(so_far, error = %why, "activity could not be noted; sessions may end early");
 }
 
 /// Says in the log whether Redis can be reached, so that a wrong address shows at start and not at the first sign-in.
 async fn greet(wire: Arc<Wire>) {
     match wire.run::<()>(redis::pipe().cmd("PING").ignore()).await {
-        Ok(()) => tracing::info!("redis answers"),
-        Err(why) => tracing::warn!("redis does not answer yet; until it does, nobody is signed in: {why}"),
+        Ok(()) => tracing::info!("Redis answers"),
+        Err(why) => tracing::warn!(error = %why, "Redis does not answer yet; until it does, nobody is signed in"),
     }
 }

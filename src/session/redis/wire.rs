@@ -258,7 +258,7 @@ fn client_config(tls: &Tls) -> Result<ClientConfig, Fault> {
     };
     let trust = match &tls.ca {
         _ if tls.skip_verify => {
-            tracing::warn!("the certificate of redis is not checked: `skip_verify` is on");
+            tracing::warn!("the certificate of Redis is not checked: `skip_verify` is on");
             Trust::Anybody
         }
         Some(file) => Trust::File(file.clone()),
