@@ -129,6 +129,7 @@ pub struct Metrics {
     store_errors: IntCounter,
     touches_dropped: IntCounter,
     log_lines_dropped: IntCounter,
+    users_file_stale: IntGauge,
     rules: usize,
 }
 
@@ -190,6 +191,10 @@ impl Metrics {
             "portcullis_log_lines_dropped_total",
             "Log lines not written because too many were waiting.",
         )?;
+        let users_file_stale = IntGauge::new(
+            "portcullis_users_file_stale",
+            "1 while the users file has changed and could not be taken over, else 0.",
+        )?;
         let build = IntGaugeVec::new(
             Opts::new("portcullis_build_info", "Always 1; the version that runs is in the label."),
             &["version"],
@@ -206,6 +211,7 @@ impl Metrics {
         registry.register(Box::new(store_errors.clone()))?;
         registry.register(Box::new(touches_dropped.clone()))?;
         registry.register(Box::new(log_lines_dropped.clone()))?;
+        registry.register(Box::new(users_file_stale.clone()))?;
         registry.register(Box::new(build))?;
         let handles = endpoints.len() * Outcome::ALL.len() * (rules + 2);
         let durations = endpoints.iter().map(|name| durations.with_label_values(&[name])).collect();
@@ -231,6 +237,7 @@ impl Metrics {
             store_errors,
             touches_dropped,
             log_lines_dropped,
+            users_file_stale,
             rules,
         })
     }
@@ -282,6 +289,11 @@ impl Metrics {
     /// Connections of a listener that were closed because they took too long.
     pub fn cut(&self, listener: Listener) -> IntCounter {
         self.cut.with_label_values(&[listener.label()])
+    }
+
+    /// Whether the users file has changed and could not be taken over.
+    pub fn users_file_is_stale(&self, is_stale: bool) {
+        self.users_file_stale.set(i64::from(is_stale));
     }
 
     /// The page that Prometheus reads, with these counts of the session room and of lost log lines.
