@@ -6,6 +6,7 @@ use super::diagnostic::{Diagnostic, Place, Severity};
 use super::keys;
 use super::raw::Value;
 use super::read::{Faults, Field, Section, Text, item_of};
+use super::secrets;
 use crate::fault::Fault;
 use crate::policy::{
     self, Criteria, HostPattern, MethodName, Network, Policy, QueryTerm, Requirement, Rule, SubjectTerm,
@@ -237,7 +238,7 @@ fn query_term(field: &Field<'_>, faults: &mut Faults) -> Option<QueryTerm> {
     let section = field.section(faults);
     if let Value::Map(entries) = &field.node.value {
         for entry in entries.iter().filter(|entry| !KEYS.contains(&entry.key.as_str())) {
-            let fault = Fault::new(format!("unknown key `{}.{}`", field.name, entry.key));
+            let fault = Fault::new(format!("unknown key `{}.{}`", field.name, secrets::shown(&entry.key)));
             let fault = match keys::nearest(&entry.key, KEYS.into_iter()) {
                 Some(near) => fault.help(format!("did you mean `{near}`?")),
                 None => fault.help("A term of a query has the keys key, operator and value."),

@@ -14,6 +14,7 @@ mod keys;
 mod listen;
 mod raw;
 mod read;
+mod secrets;
 mod sessions;
 mod source;
 mod value;

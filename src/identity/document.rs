@@ -242,6 +242,35 @@ impl Document {
     }
 }
 
+/// Whether the parser's message may hold words of the text: values, and among them secrets. Those that are listed
+/// here are known not to.
+pub(crate) fn quotes_the_text(error: &serde_saphyr::Error) -> bool {
+    use serde_saphyr::Error;
+    !matches!(
+        error,
+        // Of the scanner, whose messages are fixed.
+        Error::ExternalMessage { .. }
+            | Error::Eof { .. }
+            | Error::MultipleDocuments { .. }
+            | Error::Unexpected { .. }
+            | Error::MergeValueNotMapOrSeqOfMaps { .. }
+            | Error::UnexpectedSequenceEnd { .. }
+            | Error::UnexpectedMappingEnd { .. }
+            | Error::InvalidBooleanStrict { .. }
+            | Error::NullIntoString { .. }
+            | Error::AliasReplayLimitExceeded { .. }
+            | Error::AliasExpansionLimitExceeded { .. }
+            | Error::AliasReplayStackDepthExceeded { .. }
+            | Error::FoldedBlockScalarMustIndentContent { .. }
+            | Error::RecursiveReferencesRequireWeakTypes { .. }
+            | Error::InvalidScalar { .. }
+            | Error::UnexpectedContainerEndWhileReadingKeyNode { .. }
+            | Error::ContainerEndMismatch { .. }
+            | Error::UnknownAnchor { .. }
+            | Error::Budget { .. }
+    )
+}
+
 /// The parser's fault without the place, which is told apart, and without its own advice to programmers.
 fn unreadable(error: &serde_saphyr::Error) -> Fault {
     match error {
@@ -251,6 +280,7 @@ fn unreadable(error: &serde_saphyr::Error) -> Fault {
         }
         serde_saphyr::Error::MultipleDocuments { .. } => Fault::new("a second YAML document")
             .help("A users file is one document: remove the `---` and what follows."),
+        other if quotes_the_text(other) => Fault::new("this value is not of the kind that is wanted here").help(EXAMPLE),
         other => {
             let message = other.to_string();
             let first = message.lines().next().unwrap_or_default();
@@ -263,13 +293,13 @@ fn unreadable(error: &serde_saphyr::Error) -> Fault {
                 "expected mapping start" => "keys with values are wanted here",
                 other => other,
             })
-            .help(
-                "An account is `john: {displayname: John Doe, password: '$argon2id$…', email: john@example.com, groups: \
-                 [admins]}`.",
-            )
+            .help(EXAMPLE)
         }
     }
 }
+
+const EXAMPLE: &str = "An account is `john: {displayname: John Doe, password: '$argon2id$…', email: john@example.com, \
+                       groups: [admins]}`.";
 
 #[derive(Default)]
 struct RawDocument {
