@@ -150,7 +150,11 @@ fn a118_a_users_file_that_is_mounted_by_itself_is_refused_and_noticed() {
     };
     let output = within.args(["users", "--config", "portcullis.yaml", "disable", "john"]).output().expect("run");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains("mounted by itself") && said(&output).contains("Mount the folder"), "{}", said(&output));
+    assert!(
+        said(&output).contains("mounted by itself") && said(&output).contains("Mount the folder"),
+        "{}",
+        said(&output)
+    );
     assert_eq!(std::fs::read_to_string(dir.path().join("host.yaml")).expect("read"), USERS);
 
     let serving = serving.args(["serve", "--config", "portcullis.yaml"]);
@@ -167,4 +171,62 @@ fn a118_a_users_file_that_is_mounted_by_itself_is_refused_and_noticed() {
     server.wait_for("the gauge", |_| (stale(metrics) == "1").then_some(()));
     server.wait_for("the log", |process| process.output().contains("mount its folder").then_some(()));
     server.terminate();
+}
+
+#[test]
+fn a134_a_cookie_of_tls_alone_is_served_whole() {
+    let name = "__Secure-portcullis_session";
+    let server = start(&format!("name: {name}, "));
+    let signed_in = sign_in(server.portal);
+    assert_eq!(signed_in.status, 200);
+    let set = signed_in.headers("set-cookie").concat();
+    // Without these a browser would not take it.
+    for part in [&*format!("{name}="), "; Path=/", "; Domain=example.com", "; Secure", "; HttpOnly"] {
+        assert!(set.contains(part), "{part} in {set}");
+    }
+    let cookie = pair(&signed_in);
+    assert_eq!(ask(server.gate, &cookie), (200, "john".to_owned()));
+
+    // What plain http can set is not ours, however much of it there is, and doesn't get in the way.
+    let (_, id) = cookie.split_once('=').expect("a value");
+    let other = pair(&sign_in(server.portal));
+    let (_, other) = other.split_once('=').expect("a value");
+    for planted in
+        ["authelia_session", "__secure-portcullis_session", "portcullis_session", "Secure-portcullis_session"]
+    {
+        assert_eq!(ask(server.gate, &format!("{planted}={id}")).0, 401, "{planted}");
+        let many: String = (0..8).map(|_| format!("{planted}={other}; ")).collect();
+        assert_eq!(ask(server.gate, &format!("{many}{cookie}")), (200, "john".to_owned()), "{planted}");
+    }
+
+    let state = |cookie: &str| {
+        let page = Request::script("GET", "auth.example.com", "/api/state").cookie(cookie);
+        Client::http(server.portal).send(&page).text()
+    };
+    assert!(state(&cookie).contains(r#""username":"john""#), "{}", state(&cookie));
+    let sign_out = Request::script("POST", "auth.example.com", "/api/logout").cookie(&cookie);
+    let signed_out = Client::http(server.portal).send(&sign_out.body("application/json", b"{}"));
+    assert_eq!(signed_out.status, 200);
+    let taken = signed_out.headers("set-cookie").concat();
+    for part in [&*format!("{name}=;"), "; Path=/", "; Domain=example.com", "1970", "; Secure"] {
+        assert!(taken.contains(part), "{part} in {taken}");
+    }
+    assert_eq!(ask(server.gate, &cookie).0, 401);
+}
+
+#[test]
+fn a134_a_signed_in_visitor_is_sent_on_and_counted_under_that_name() {
+    let server = start("name: __Secure-portcullis_session, ");
+    let mut jar = pair(&sign_in(server.portal));
+    let session = jar.clone();
+    for turn in 1..=3 {
+        let page = Request::page("auth.example.com", "/?rd=https%3A%2F%2Fapp.example.com%2F").cookie(&jar);
+        let sent_on = Client::http(server.portal).send(&page);
+        assert!((300..400).contains(&sent_on.status), "turn {turn}: {}", sent_on.status);
+        let count = pair(&sent_on);
+        assert!(count.starts_with(&format!("__Host-portcullis_returns={turn}.")), "{count}");
+        jar = format!("{session}; {count}");
+    }
+    let page = Request::page("auth.example.com", "/?rd=https%3A%2F%2Fapp.example.com%2F").cookie(&jar);
+    assert_eq!(Client::http(server.portal).send(&page).status, 200, "the circle ends on a page");
 }

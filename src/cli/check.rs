@@ -12,6 +12,8 @@ use crate::session::StoreSettings;
 /// Reads `files` and `environment` as `serve` would, and the users file and certificates they name, and prints each fault
 /// and warning and a closing line to `out`.
 ///
+/// A hint is printed as well, and counts as nothing.
+///
 /// Exits 0 if `serve` could start on it, a file that is not here aside; 1 if not, or if `strict` and there is a warning that is an error
 /// under `--strict`.
 ///
@@ -60,6 +62,9 @@ pub fn check(files: &[PathBuf], strict: bool, environment: &Environment, out: &m
             }
         }
     }
+    if let Some(hint) = settings.as_ref().and_then(hint) {
+        writeln!(out, "{hint}")?;
+    }
     match settings {
         Some(settings) if faults == 0 => {
             write!(out, "configuration is good: {}", summary(&settings))?;
@@ -75,6 +80,17 @@ pub fn check(files: &[PathBuf], strict: bool, environment: &Environment, out: &m
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// What is good and could be better (A134).
+fn hint(settings: &Settings) -> Option<String> {
+    let site = settings.session.sites.iter().find(|site| !site.cookie_needs_tls())?;
+    Some(format!(
+        "hint: by plain http, every host of `{}` and whoever is on the way can set a session cookie `{}` for your people\n  \
+         help: Browsers keep it out if `session.name` begins with `__Secure-`, as in `__Secure-portcullis_session`; people \
+         sign in once more after the change.",
+        site.domain, site.cookie_name
+    ))
 }
 
 /// The certificates of the listeners, by the key that names them.
@@ -128,7 +144,7 @@ mod tests {
         }
         let users = path("users.yaml");
         let text = format!(
-            "session: {{cookies: [{{domain: example.com, authelia_url: 'https://auth.example.com/'}}]}}\n\
+            "session: {{name: __Secure-sid, cookies: [{{domain: example.com, authelia_url: 'https://auth.example.com/'}}]}}\n\
              authentication_backend: {{file: {{path: '{}'}}}}\naccess_control:\n  rules:\n    - {rules}\n",
             users.display(),
         );
@@ -171,6 +187,33 @@ mod tests {
         let (good, said) = run(&with("Cargo.toml"), Some("users: {}\n"), false);
         assert!(!good && said.starts_with("`server.tls`: ") && said.contains("`Cargo.toml`"), "{said}");
         assert!(said.ends_with("\n1 fault, 0 warnings\n"), "{said}");
+    }
+
+    #[test]
+    fn a134_a_cookie_that_plain_http_can_set_is_worth_a_hint_and_no_more() {
+        let run = |name: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = |name: &str| dir.path().join(name);
+            std::fs::write(path("users.yaml"), "users: {}\n").unwrap();
+            let text = format!(
+                "session: {{{name}cookies: [{{domain: a.example.com, authelia_url: 'https://auth.a.example.com/'}}, \
+                 {{domain: example.com, authelia_url: 'https://auth.example.com/'}}]}}\n\
+                 authentication_backend: {{file: {{path: '{}'}}}}\naccess_control: {{rules: [{RULE}]}}\n",
+                path("users.yaml").display(),
+            );
+            std::fs::write(path("c.yaml"), text).unwrap();
+            let mut out = Vec::new();
+            let code = check(&[path("c.yaml")], true, &Environment::default(), &mut out).unwrap();
+            assert_eq!(format!("{code:?}"), format!("{:?}", std::process::ExitCode::SUCCESS));
+            String::from_utf8(out).unwrap()
+        };
+        for name in ["", "name: sid, ", "name: __secure-sid, "] {
+            let said = run(name);
+            assert_eq!(said.matches("hint: ").count(), 1, "one for all domains: {said}");
+            assert!(said.contains("`__Secure-portcullis_session`") && said.ends_with("in memory\n"), "{said}");
+        }
+        let said = run("name: __Secure-sid, ");
+        assert!(!said.contains("hint"), "{said}");
     }
 
     #[test]

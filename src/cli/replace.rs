@@ -61,12 +61,7 @@ pub fn folder_of(target: &Path) -> &Path {
     target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn write_beside(
-    beside: &Path,
-    target: &Path,
-    before: Option<&Metadata>,
-    text: &str,
-) -> Result<Option<String>, Fault> {
+fn write_beside(beside: &Path, target: &Path, before: Option<&Metadata>, text: &str) -> Result<Option<String>, Fault> {
     // Nobody else's until it is known whose it is to be.
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside).map_err(|error| failed(&error))?;
@@ -92,8 +87,10 @@ fn keep_access(file: &File, target: &Path, before: &Metadata) -> Result<Option<S
         let _ = fchown(file, None, Some(before.gid()));
         now = file.metadata().map_err(|error| failed(&error))?;
         if !is_read_as_before(mode, before.uid() == now.uid(), before.gid() == now.gid()) {
-            return Err(Fault::new("the users file belongs to another user or group, and the server might not be able to read it any more")
-                .help("Run this command as its owner, or as root."));
+            return Err(Fault::new(
+                "the users file belongs to another user or group, and the server might not be able to read it any more",
+            )
+            .help("Run this command as its owner, or as root."));
         }
         mode &= 0o644;
         remark = Some(format!("the file belongs to user {} and group {} now", now.uid(), now.gid()));
@@ -137,7 +134,8 @@ fn keep_attributes(file: &File, target: &Path) -> Result<(), Fault> {
         let len = getxattr(target, *name, wanted.as_mut_slice()).map_err(failed)?;
         let wanted = wanted.get(..len).unwrap_or_default();
         // A label may be the folder's doing and not ours to set.
-        let is_there = fgetxattr(file, *name, present.as_mut_slice()).is_ok_and(|len| present.get(..len) == Some(wanted));
+        let is_there =
+            fgetxattr(file, *name, present.as_mut_slice()).is_ok_and(|len| present.get(..len) == Some(wanted));
         if !is_there {
             fsetxattr(file, *name, wanted, XattrFlags::empty()).map_err(failed)?;
         }

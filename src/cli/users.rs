@@ -192,9 +192,8 @@ pub fn run(
 fn faults_left(users: &UsersFile, before: &str, after: &str) -> Result<Vec<Located>, Vec<Diagnosis>> {
     let faults = |text: &str| file::check(text, &users.settings, users.new_digest).err().unwrap_or_default();
     let known = faults(before);
-    let (left, new): (Vec<_>, Vec<_>) = faults(after)
-        .into_iter()
-        .partition(|(_, fault)| known.iter().any(|(_, other)| other.message == fault.message));
+    let (left, new): (Vec<_>, Vec<_>) =
+        faults(after).into_iter().partition(|(_, fault)| known.iter().any(|(_, other)| other.message == fault.message));
     if new.is_empty() {
         return Ok(left);
     }

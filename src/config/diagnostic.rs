@@ -307,7 +307,9 @@ mod tests {
             assert!(shown.contains("***"), "{shown}");
             assert!(shown.contains('^'), "{shown}");
         }
-        assert!(at("access_control:\n  rules:\n    - query: [[{key: token, value: 'x'}]]\n", "token").contains("token"));
+        assert!(
+            at("access_control:\n  rules:\n    - query: [[{key: token, value: 'x'}]]\n", "token").contains("token")
+        );
         assert!(at("password:\n  a: b\nname: john\n", "john").contains("john"));
     }
 

@@ -243,12 +243,7 @@ impl<'de> Deserialize<'de> for Key {
 }
 
 /// Notes the bytes of all that is never shown; `None` where they can't be told.
-fn hide(
-    spanned: &Spanned<Written>,
-    scope: &Scope,
-    source: &Source,
-    hidden: &mut Vec<Range<usize>>,
-) -> Option<()> {
+fn hide(spanned: &Spanned<Written>, scope: &Scope, source: &Source, hidden: &mut Vec<Range<usize>>) -> Option<()> {
     // Of an alias, where it stands and what it stands for.
     let places = [spanned.referenced, spanned.defined];
     match &spanned.value {
@@ -299,7 +294,8 @@ fn settle(spanned: Spanned<Written>, source: &Arc<Source>, faults: &mut Vec<Diag
                 if entries.iter().any(|entry| entry.key == key) {
                     faults.push(Diagnostic::error(
                         &place,
-                        Fault::new(format!("the key `{}` stands here twice", secrets::shown(&key))).help("Keep one of them."),
+                        Fault::new(format!("the key `{}` stands here twice", secrets::shown(&key)))
+                            .help("Keep one of them."),
                     ));
                     continue;
                 }

@@ -192,8 +192,23 @@ mod tests {
     #[test]
     fn a125_keys_that_hold_or_are_meant_to_hold_a_secret() {
         for name in [
-            "secret", "secrit", "pasword", "password", "jwt_secert", "encyption_key", "encryption_key", "passwd",
-            "paswd", "api-token", "apiToken", "tokn", "API_KEY", "credentials", "db_pass", "privat_key", "clientsecret",
+            "secret",
+            "secrit",
+            "pasword",
+            "password",
+            "jwt_secert",
+            "encyption_key",
+            "encryption_key",
+            "passwd",
+            "paswd",
+            "api-token",
+            "apiToken",
+            "tokn",
+            "API_KEY",
+            "credentials",
+            "db_pass",
+            "privat_key",
+            "clientsecret",
         ] {
             assert!(may_hold_a_secret(name), "{name}");
         }

@@ -280,7 +280,9 @@ fn unreadable(error: &serde_saphyr::Error) -> Fault {
         }
         serde_saphyr::Error::MultipleDocuments { .. } => Fault::new("a second YAML document")
             .help("A users file is one document: remove the `---` and what follows."),
-        other if quotes_the_text(other) => Fault::new("this value is not of the kind that is wanted here").help(EXAMPLE),
+        other if quotes_the_text(other) => {
+            Fault::new("this value is not of the kind that is wanted here").help(EXAMPLE)
+        }
         other => {
             let message = other.to_string();
             let first = message.lines().next().unwrap_or_default();
@@ -402,8 +404,7 @@ impl<'de> Deserialize<'de> for RawEntry {
                         Kind::Flag => located(map.next_value::<Spanned<Option<bool>>>()?),
                         Kind::List => located(map.next_value::<Spanned<Option<Vec<String>>>>()?),
                         Kind::Texts => {
-                            let texts = map
-                                .next_value::<Spanned<Option<BTreeMap<String, Option<String>>>>>()?;
+                            let texts = map.next_value::<Spanned<Option<BTreeMap<String, Option<String>>>>>()?;
                             let at = Position::of(&texts);
                             (serde_json::to_value(texts.value).unwrap_or_default(), at, None)
                         }

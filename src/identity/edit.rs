@@ -55,8 +55,10 @@ pub fn apply(text: &str, document: &Document, edit: &Edit<'_>) -> Result<Edited,
         return Ok(Edited { text, anew: false });
     }
     if has_comments(text) {
-        return Err(Fault::new("the users file is laid out in a way that can't be changed without losing its comments")
-            .help("Write each account on lines of its own below `users:`, or make this change with an editor."));
+        return Err(Fault::new(
+            "the users file is laid out in a way that can't be changed without losing its comments",
+        )
+        .help("Write each account on lines of its own below `users:`, or make this change with an editor."));
     }
     Ok(Edited { text: wanted.render(), anew: true })
 }
@@ -219,10 +221,14 @@ mod tests {
 
     #[test]
     fn a118_layouts_that_people_use_are_kept() {
-        let flow = "users:\n  john: {displayname: J, password: 'x'} # the boss\n  jane: {displayname: J, password: 'y'}\n";
+        let flow =
+            "users:\n  john: {displayname: J, password: 'x'} # the boss\n  jane: {displayname: J, password: 'y'}\n";
         let disabled = text(flow, &Edit::Set("john", "disabled", true.into()));
         assert_eq!(disabled, flow.replacen("{displayname", "{disabled: true, displayname", 1));
-        assert_eq!(text(flow, &Edit::Remove("jane")), flow.lines().take(2).map(|l| format!("{l}\n")).collect::<String>());
+        assert_eq!(
+            text(flow, &Edit::Remove("jane")),
+            flow.lines().take(2).map(|l| format!("{l}\n")).collect::<String>()
+        );
         let one = "---\nusers: # all\n    john:\n        password: x";
         assert_eq!(text(one, &Edit::Remove("john")), "---\nusers: {} # all\n");
         assert_eq!(text(one, &Edit::Add(&new())), format!("{one}\n    \"new\":\n      displayname: \"New\"\n"));
@@ -252,9 +258,13 @@ mod tests {
     fn account(name: &str, layout: u8, n: usize) -> String {
         match layout % 4 {
             0 => format!("  {name}: # c{n}\n    displayname: D{n} # d{n}\n    password: 'p{n}'\n    groups: [a, b]\n"),
-            1 => format!("  '{name}':\n    # k{n}\n    password: \"p#{n}\"\n    displayname: it's\n    disabled: false # e{n}\n"),
+            1 => format!(
+                "  '{name}':\n    # k{n}\n    password: \"p#{n}\"\n    displayname: it's\n    disabled: false # e{n}\n"
+            ),
             2 => format!("  {name}: {{displayname: D, password: p{n}, email: a@b.c}} # f{n}\n"),
-            _ => format!("  # above{n}\n  {name}:\n    password: |-\n      # no comment {n}\n      more\n    extra: {{a: [1, # deep{n}\n      2]}}\n"),
+            _ => format!(
+                "  # above{n}\n  {name}:\n    password: |-\n      # no comment {n}\n      more\n    extra: {{a: [1, # deep{n}\n      2]}}\n"
+            ),
         }
     }
 
