@@ -243,7 +243,7 @@ mod tests {
 
     /// Lines with a secret under `key`, spelt in one of many ways, most of them wrong.
     fn spelt(key: &str, layout: u8) -> String {
-        match layout % 20 {
+        match layout % 23 {
             0 => format!("  {key}: {MARK}\n"),
             1 => format!("  '{key}': \"{MARK}\"\n"),
             2 => format!("  {key}: |\n    first\n    {MARK}\n"),
@@ -263,6 +263,9 @@ mod tests {
             16 => format!("  redis: {{host: [x], {key}: {MARK}, timeout: [x]}}\n"),
             17 => format!("  cookies: [{{domain: [x], {key}:\n {MARK}, zzz: 1}}]\n"),
             18 => format!("  {key}: !tag {MARK}\n"),
+            19 => format!("  cookies: [{{domain: x.test, authelia_url: 'http://u:{MARK}@x.test/', {key}: a}}]\n"),
+            20 => format!("  default_redirection_url: https://u:{MARK}@x.test/\n  {key}: [x]\n"),
+            21 => format!("  redis: {{host: ['u:{MARK}@x.test'], {key}: a}}\n"),
             _ => format!("  - {key}: {MARK}\n"),
         }
     }
@@ -277,7 +280,7 @@ mod tests {
                 "token", "api_key", "credentials", "passwd", "sentinel_password", "passphrase",
             ]),
             (at, how) in (0_usize..20, 0_u8..5),
-            layout in 0_u8..20,
+            layout in 0_u8..23,
             section in prop::sample::select(vec!["session", "sesion", "notifier", "zzz"]),
             beside in prop::sample::select(vec!["", "  inactivity: [x]\n", "  zzz: 1\n", "  name: a: b\n", "  name: {{x}}\n"]),
             user_digest in prop::sample::select(vec!["$", "", "$2b$", "$x$y$"]),
@@ -307,6 +310,7 @@ mod tests {
                 (format!("PORTCULLIS_SESSION_{name}"), MARK.into()),
                 (format!("PORTCULLIS_SESSION_REDIS_{name}_FILE"), path("secret").into()),
                 ("PORTCULLIS_SESSION_REDIS_TLS_PRIVATE_KEY_FILE".to_owned(), MARK.into()),
+                ("PORTCULLIS_SERVER_ADDRESS".to_owned(), format!("tcp://u:{MARK}@x.test:1").into()),
             ]);
             for (files, environment) in [("c.yaml", &environment), ("c.yaml", &Environment::default()), ("good.yaml", &Environment::default())] {
                 let mut out = Vec::new();

@@ -122,7 +122,21 @@ pub(super) fn hidden_from(line: &str, start: usize, hidden: &[Range<usize>]) -> 
     let reaches = |range: &&Range<usize>| range.start < start + line.len() && range.end > start;
     let first = hidden.iter().filter(reaches).map(|range| range.start.saturating_sub(start)).min();
     let first = first.map(|at| at.max(line.len() - line.trim_start().len()));
-    first.into_iter().chain(behind_a_secret_key(line)).chain(in_a_comment(line)).min()
+    first.into_iter().chain(behind_a_secret_key(line)).chain(in_a_comment(line)).chain(in_an_address(line)).min()
+}
+
+/// Behind the `://` of an address with an `@` after it, or behind the first colon of a word with one.
+fn in_an_address(line: &str) -> Option<usize> {
+    let whole = line.find("://").map(|at| at + 3).filter(|at| line.get(*at..).is_some_and(|rest| rest.contains('@')));
+    let mut start = 0;
+    let words = line.split_inclusive(char::is_whitespace).filter_map(|word| {
+        let begins = start;
+        start += word.len();
+        let (colon, at) = (word.find(':')?, word.rfind('@')?);
+        let is_scheme = word.get(colon..)?.starts_with("://");
+        (colon + 1 < at && !is_scheme).then_some(begins + colon + 1)
+    });
+    words.chain(whole).min()
 }
 
 /// Behind the first key on `line` that is named like a secret, if anything follows.
@@ -187,7 +201,7 @@ pub(super) fn without_userinfo(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Scope, hidden_from_unparsed, may_hold_a_secret, shown, without_userinfo};
+    use super::{Scope, hidden_from, hidden_from_unparsed, may_hold_a_secret, shown, without_userinfo};
 
     #[test]
     fn a125_keys_that_hold_or_are_meant_to_hold_a_secret() {
@@ -277,6 +291,9 @@ mod tests {
         ];
         for (text, shown) in table {
             assert_eq!(without_userinfo(text), shown);
+            let hidden = hidden_from(text, 0, &[]);
+            assert_eq!(hidden.is_some(), text.contains("hunter2") || text.contains("te r2"), "{text}");
+            assert!(hidden.is_none_or(|at| !text[..at].contains("hun")), "{text}");
         }
     }
 }
