@@ -74,6 +74,11 @@ impl TrustedProxies {
         TrustedProxies(networks)
     }
 
+    /// The networks that are listed, or loopback.
+    pub fn networks(&self) -> &[IpNet] {
+        &self.0
+    }
+
     /// Whether forwarded facts from `peer` are believed.
     pub fn trusts(&self, peer: Peer) -> bool {
         match peer {

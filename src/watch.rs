@@ -10,6 +10,17 @@ use std::time::{Duration, SystemTime};
 /// How often a watched file is looked at.
 pub const POLL: Duration = Duration::from_secs(1);
 
+/// What a look at watched files found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing new, or nothing that has settled yet.
+    Nothing,
+    /// The files are to be read again.
+    Changed,
+    /// One of them is gone or empty, or can't be looked at. Whatever is there next counts as a change.
+    Missing,
+}
+
 /// Files that are read together, and what is remembered of them between two looks.
 #[derive(Clone, Debug)]
 pub struct Watch {
@@ -45,30 +56,35 @@ impl Stamp {
 impl Watch {
     /// Looks at `files` for the first time. To be called before they are read, so that no change is missed.
     pub fn new(files: Vec<PathBuf>) -> Watch {
-        let now: Vec<_> = files.iter().map(|file| Stamp::of(file)).collect();
+        let now: Vec<_> = files.iter().map(|file| Stamp::of(file).filter(|stamp| stamp.length > 0)).collect();
         Watch { files, loaded: now.clone(), seen: now }
     }
 
-    /// Looks once, and says whether the files are to be read again.
+    /// Looks once.
     ///
     /// A change counts when two looks in a row agree on it, so that a file that is being written in place is
-    /// not read half done, nor a key without its certificate. A file that is gone or empty is between two
-    /// states. Each change is reported once, whatever comes of it.
-    pub fn has_changed(&mut self) -> bool {
-        let now: Vec<_> = self.files.iter().map(|file| Stamp::of(file)).collect();
+    /// not read half done, nor a key without its certificate. Each is reported once, whatever comes of it.
+    pub fn look(&mut self) -> Look {
+        let now: Vec<_> = self.files.iter().map(|file| Stamp::of(file).filter(|stamp| stamp.length > 0)).collect();
         let settled = now == self.seen;
         self.seen.clone_from(&now);
-        if !settled || now == self.loaded || now.iter().any(|stamp| stamp.is_none_or(|stamp| stamp.length == 0)) {
-            return false;
+        if !settled || now == self.loaded {
+            return Look::Nothing;
         }
+        let is_missing = now.contains(&None);
         self.loaded = now;
-        true
+        if is_missing { Look::Missing } else { Look::Changed }
+    }
+
+    /// Looks once, and says whether the files are to be read again. One that is gone or empty is between two states.
+    pub fn has_changed(&mut self) -> bool {
+        self.look() == Look::Changed
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Watch;
+    use super::{Look, Watch};
 
     #[test]
     fn a_change_counts_once_and_when_it_has_settled() {
@@ -90,6 +106,21 @@ mod tests {
         std::fs::write(&one, "333").unwrap();
         std::fs::write(&other, "333").unwrap();
         assert!(!watch.has_changed() && watch.has_changed());
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_told_once_and_is_a_change_when_it_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, away) = (folder.path().join("file"), folder.path().join("away"));
+        std::fs::write(&file, "1").unwrap();
+        let mut watch = Watch::new(vec![file.clone()]);
+        for round in 0..2 {
+            std::fs::rename(&file, &away).unwrap();
+            let looks = [watch.look(), watch.look(), watch.look()];
+            assert_eq!(looks, [Look::Nothing, Look::Missing, Look::Nothing], "{round}");
+            std::fs::rename(&away, &file).unwrap();
+            assert_eq!([watch.look(), watch.look(), watch.look()], [Look::Nothing, Look::Changed, Look::Nothing]);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 
 use harness::portcullis::Portcullis;
 use harness::process::{Package, program};
+use portcullis::config::{self, Environment};
 
 const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
 const USERS: &str = "
@@ -53,7 +54,7 @@ fn configuration_in(manifest: &str) -> String {
 #[test]
 fn the_shipped_configuration_is_valid() {
     let output = check(&read("portcullis.yaml"));
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success() && !said(&output).contains("hint"), "{}", said(&output));
 }
 
 #[test]
@@ -61,7 +62,7 @@ fn the_configuration_in_the_kubernetes_manifest_is_valid() {
     let config = configuration_in(&read("kubernetes/sidecar.yaml"));
     assert!(config.contains("path: /users/users.yaml"), "{config}");
     let output = check(&config.replace("/users/users.yaml", "users.yaml"));
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success() && !said(&output).contains("hint"), "{}", said(&output));
 }
 
 #[test]
@@ -130,6 +131,22 @@ fn compose_mounts_files_that_are_here_or_that_it_says_to_make() {
             assert!(service["ports"].is_null(), "{name} is reached through Traefik only");
         }
     }
+}
+
+#[test]
+fn a118_compose_mounts_the_folder_of_the_users_file() {
+    let compose: serde_json::Value = serde_saphyr::from_str(&read("compose.yaml")).expect("YAML");
+    let service = &compose["services"]["portcullis"];
+    let variable = "PORTCULLIS_AUTHENTICATION_BACKEND_FILE_PATH";
+    let path = service["environment"][variable].as_str().expect("where the users file is");
+    let volumes = service["volumes"].as_array().expect("volumes").iter().filter_map(|volume| volume.as_str());
+    let targets: Vec<&str> = volumes.filter_map(|volume| volume.split(':').nth(1)).collect();
+    let folder = Path::new(path).parent().and_then(Path::to_str).expect("a folder");
+    assert!(targets.contains(&folder) && !targets.contains(&path), "{targets:?}");
+    // And the variable counts.
+    let environment = Environment::new([(variable.to_owned(), path.into())]);
+    let loaded = config::load(&[self::path("portcullis.yaml")], &environment).expect("the shipped configuration");
+    assert_eq!(loaded.settings.users.path, Path::new(path));
 }
 
 #[test]

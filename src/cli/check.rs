@@ -12,6 +12,8 @@ use crate::session::StoreSettings;
 /// Reads `files` and `environment` as `serve` would, and the users file and certificates they name, and prints each fault
 /// and warning and a closing line to `out`.
 ///
+/// A hint is printed as well, and counts as nothing.
+///
 /// Exits 0 if `serve` could start on it, a file that is not here aside; 1 if not, or if `strict` and there is a warning that is an error
 /// under `--strict`.
 ///
@@ -60,6 +62,9 @@ pub fn check(files: &[PathBuf], strict: bool, environment: &Environment, out: &m
             }
         }
     }
+    if let Some(hint) = settings.as_ref().and_then(hint) {
+        writeln!(out, "{hint}")?;
+    }
     match settings {
         Some(settings) if faults == 0 => {
             write!(out, "configuration is good: {}", summary(&settings))?;
@@ -75,6 +80,17 @@ pub fn check(files: &[PathBuf], strict: bool, environment: &Environment, out: &m
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// What is good and could be better (A134).
+fn hint(settings: &Settings) -> Option<String> {
+    let site = settings.session.sites.iter().find(|site| !site.cookie_needs_tls())?;
+    Some(format!(
+        "hint: by plain http, every host of `{}` and whoever is on the way can set a session cookie `{}` for your people\n  \
+         help: Browsers keep it out if `session.name` begins with `__Secure-`, as in `__Secure-portcullis_session`; people \
+         sign in once more after the change.",
+        site.domain, site.cookie_name
+    ))
 }
 
 /// The certificates of the listeners, by the key that names them.
@@ -115,6 +131,8 @@ fn counted(count: usize, what: &str) -> String {
 mod tests {
     use std::path::{Path, PathBuf};
 
+    use proptest::prelude::*;
+
     use super::check;
     use crate::config::Environment;
 
@@ -126,7 +144,7 @@ mod tests {
         }
         let users = path("users.yaml");
         let text = format!(
-            "session: {{cookies: [{{domain: example.com, authelia_url: 'https://auth.example.com/'}}]}}\n\
+            "session: {{name: __Secure-sid, cookies: [{{domain: example.com, authelia_url: 'https://auth.example.com/'}}]}}\n\
              authentication_backend: {{file: {{path: '{}'}}}}\naccess_control:\n  rules:\n    - {rules}\n",
             users.display(),
         );
@@ -172,11 +190,135 @@ mod tests {
     }
 
     #[test]
+    fn a134_a_cookie_that_plain_http_can_set_is_worth_a_hint_and_no_more() {
+        let run = |name: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = |name: &str| dir.path().join(name);
+            std::fs::write(path("users.yaml"), "users: {}\n").unwrap();
+            let text = format!(
+                "session: {{{name}cookies: [{{domain: a.example.com, authelia_url: 'https://auth.a.example.com/'}}, \
+                 {{domain: example.com, authelia_url: 'https://auth.example.com/'}}]}}\n\
+                 authentication_backend: {{file: {{path: '{}'}}}}\naccess_control: {{rules: [{RULE}]}}\n",
+                path("users.yaml").display(),
+            );
+            std::fs::write(path("c.yaml"), text).unwrap();
+            let mut out = Vec::new();
+            let code = check(&[path("c.yaml")], true, &Environment::default(), &mut out).unwrap();
+            assert_eq!(format!("{code:?}"), format!("{:?}", std::process::ExitCode::SUCCESS));
+            String::from_utf8(out).unwrap()
+        };
+        for name in ["", "name: sid, ", "name: __secure-sid, "] {
+            let said = run(name);
+            assert_eq!(said.matches("hint: ").count(), 1, "one for all domains: {said}");
+            assert!(said.contains("`__Secure-portcullis_session`") && said.ends_with("in memory\n"), "{said}");
+        }
+        let said = run("name: __Secure-sid, ");
+        assert!(!said.contains("hint"), "{said}");
+    }
+
+    #[test]
     fn a09_a_bypass_that_a_query_can_satisfy_is_an_error_to_the_strict() {
         let (good, said) = run(LOOSE, Some("users: {}\n"), false);
         assert!(good && said.contains(": warning: a query can satisfy the bypass pattern `/img/`"), "{said}");
         let (good, said) = run(LOOSE, Some("users: {}\n"), true);
         assert!(!good && said.contains(": a query can satisfy the bypass pattern `/img/`"), "{said}");
         assert!(said.ends_with("\n1 fault, 0 warnings\n"), "{said}");
+    }
+
+    const MARK: &str = "hunter2";
+
+    /// `key` with one letter left out, doubled, replaced or changed places with the next.
+    fn mistyped(key: &str, at: usize, how: u8) -> String {
+        let mut letters: Vec<char> = key.chars().collect();
+        let at = at % letters.len();
+        match how % 5 {
+            0 => drop(letters.remove(at)),
+            1 => letters.insert(at, letters[at]),
+            2 => letters[at] = 'x',
+            3 if at + 1 < letters.len() => letters.swap(at, at + 1),
+            _ => {}
+        }
+        letters.into_iter().collect()
+    }
+
+    /// Lines with a secret under `key`, spelt in one of many ways, most of them wrong.
+    fn spelt(key: &str, layout: u8) -> String {
+        match layout % 23 {
+            0 => format!("  {key}: {MARK}\n"),
+            1 => format!("  '{key}': \"{MARK}\"\n"),
+            2 => format!("  {key}: |\n    first\n    {MARK}\n"),
+            3 => format!("  {key}: >-\n  {MARK}\n"),
+            4 => format!("  {key}:\n\t{MARK}\n"),
+            5 => format!("  {key}:\t{MARK} # {key}\n"),
+            6 => format!("  {key}: '{MARK}\n  name: y\n"),
+            7 => format!("  {key}: \"a\n{MARK}\n"),
+            8 => format!("  {key}: [{MARK}, {{a: {MARK}}}]\n"),
+            9 => format!("  {key}: {{a: {MARK}, {MARK}: b}}\n"),
+            10 => format!("   {key}: {MARK}\n"),
+            11 => format!("  ? {key}\n  : {MARK}\n"),
+            12 => format!("  {key} {MARK}\n"),
+            13 => format!("  {key}={MARK}\n"),
+            14 => format!("  {key}:{MARK}\n"),
+            15 => format!("  {key}: &a {MARK}\n  inactivity: *a\n"),
+            16 => format!("  redis: {{host: [x], {key}: {MARK}, timeout: [x]}}\n"),
+            17 => format!("  cookies: [{{domain: [x], {key}:\n {MARK}, zzz: 1}}]\n"),
+            18 => format!("  {key}: !tag {MARK}\n"),
+            19 => format!("  cookies: [{{domain: x.test, authelia_url: 'http://u:{MARK}@x.test/', {key}: a}}]\n"),
+            20 => format!("  default_redirection_url: https://u:{MARK}@x.test/\n  {key}: [x]\n"),
+            21 => format!("  redis: {{host: ['u:{MARK}@x.test'], {key}: a}}\n"),
+            _ => format!("  - {key}: {MARK}\n"),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+        /// Everything that `serve`, `policy` and `users` print of a configuration is made as this is.
+        #[test]
+        fn a125_no_secret_under_a_mistyped_key_is_ever_shown(
+            key in prop::sample::select(vec![
+                "secret", "password", "private_key", "encryption_key", "jwt_secret", "client_secret", "hmac_secret",
+                "token", "api_key", "credentials", "passwd", "sentinel_password", "passphrase",
+            ]),
+            (at, how) in (0_usize..20, 0_u8..5),
+            layout in 0_u8..23,
+            section in prop::sample::select(vec!["session", "sesion", "notifier", "zzz"]),
+            beside in prop::sample::select(vec!["", "  inactivity: [x]\n", "  zzz: 1\n", "  name: a: b\n", "  name: {{x}}\n"]),
+            user_digest in prop::sample::select(vec!["$", "", "$2b$", "$x$y$"]),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = |name: &str| dir.path().join(name);
+            let key = mistyped(key, at, how);
+            let config = format!(
+                "authentication_backend: {{file: {{path: '{}'}}}}\naccess_control: {{default_policy: one_factor}}\n\
+                 {section}:\n{beside}{}{beside}",
+                path("users.yaml").display(),
+                spelt(&key, layout),
+            );
+            std::fs::write(path("c.yaml"), &config).unwrap();
+            // Good in itself, so that the users file is read.
+            let good = format!(
+                "session: {{cookies: [{{domain: example.com, authelia_url: 'https://auth.example.com/'}}]}}\n\
+                 authentication_backend: {{file: {{path: '{}'}}}}\naccess_control: {{default_policy: one_factor}}\n",
+                path("users.yaml").display(),
+            );
+            std::fs::write(path("good.yaml"), good).unwrap();
+            let users = format!("users:\n  a:\n    displayname: A\n    password: '{user_digest}{MARK}'\n");
+            std::fs::write(path("users.yaml"), format!("{users}  b:\n{}", spelt(&mistyped("password", at, how), layout).replace("  ", "    "))).unwrap();
+            std::fs::write(path("secret"), format!("{MARK}\n{MARK}")).unwrap();
+            let name = key.to_uppercase();
+            let environment = Environment::new([
+                (format!("PORTCULLIS_SESSION_{name}"), MARK.into()),
+                (format!("PORTCULLIS_SESSION_REDIS_{name}_FILE"), path("secret").into()),
+                ("PORTCULLIS_SESSION_REDIS_TLS_PRIVATE_KEY_FILE".to_owned(), MARK.into()),
+                ("PORTCULLIS_SERVER_ADDRESS".to_owned(), format!("tcp://u:{MARK}@x.test:1").into()),
+            ]);
+            for (files, environment) in [("c.yaml", &environment), ("c.yaml", &Environment::default()), ("good.yaml", &Environment::default())] {
+                let mut out = Vec::new();
+                check(&[path(files)], true, environment, &mut out).unwrap();
+                let out = String::from_utf8(out).unwrap();
+                prop_assert!(!out.contains(MARK), "{}\n{}", config, out);
+                prop_assert!(!out.is_empty());
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ mod hash_password;
 mod healthcheck;
 mod password_input;
 pub mod policy;
+mod replace;
 mod users;
 
 use std::io::{self, Write};
@@ -19,7 +20,6 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Environment, Loaded, Settings};
-use crate::factor::password::NewDigest;
 use crate::fault::Fault;
 
 /// May this request pass, and as whom?
@@ -172,15 +172,17 @@ fn serve(config: &ConfigFiles, out: &mut dyn Write) -> io::Result<ExitCode> {
 
 /// The users file that is named, or the one of the configuration.
 fn users(config: &ConfigFiles, args: &users::UsersArgs, out: &mut dyn Write) -> io::Result<ExitCode> {
-    let (path, new_digest) = match &args.file {
-        Some(path) => (path.clone(), NewDigest::default()),
+    let users = match &args.file {
+        Some(path) => users::UsersFile::named(path),
         None => match load(config)? {
-            Some(loaded) => (loaded.settings.users.path, loaded.settings.hashing),
+            Some(Loaded { settings, .. }) => {
+                users::UsersFile { settings: settings.users, is_configured: true, new_digest: settings.hashing }
+            }
             None => return Ok(ExitCode::FAILURE),
         },
     };
     let ask = || password_input::ask(args.command.password_stdin());
-    match users::run(&args.command, &path, new_digest, &ask, out, &mut io::stderr()) {
+    match users::run(&args.command, &users, &ask, out, &mut io::stderr()) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("{fault}"));

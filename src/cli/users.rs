@@ -1,18 +1,22 @@
 //! `portcullis users …`: the accounts of a users file.
 //!
-//! A change rewrites the file whole, beside it and then in its place, so that a server that watches it sees
-//! the old one or the new one. Every key is kept; comments are not, and that is said.
+//! A change touches the lines of the account concerned and replaces the file in one step, so that a server that
+//! watches it sees the old one or the new one. It is not made if the server could not take the result over.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ring::rand::SystemRandom;
 
 use super::password_input::Ask;
+use super::replace::{folder_of, replace};
 use crate::factor::password::{NewDigest, PasswordHash};
 use crate::fault::Fault;
-use crate::identity::document::{Diagnosis, Document, Entry};
+use crate::identity::document::{Diagnosis, Document, Entry, Located};
+use crate::identity::edit::{self, Edit};
+use crate::identity::file;
+use crate::object::is_host;
 use crate::subject::Identity;
 
 /// What may be said to `users`.
@@ -20,7 +24,7 @@ use crate::subject::Identity;
 pub struct UsersArgs {
     /// The users file, instead of the one that the configuration names.
     #[arg(long, value_name = "PATH", global = true)]
-    pub file: Option<PathBuf>,
+    pub file: Option<std::path::PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -83,79 +87,178 @@ impl Command {
     }
 }
 
-/// Does `command` to the users file at `path`. New digests are made as `new_digest` says, of the password
-/// that `ask` gives. What was asked for goes to `out`, remarks to `remarks`.
+/// A users file, and what is known of the server that reads it.
+#[derive(Clone, Debug)]
+pub struct UsersFile {
+    /// Where it is, and how the server looks accounts up in it.
+    pub settings: file::Settings,
+    /// Whether the configuration says so. If not, the file was named by itself, and the rest is not known.
+    pub is_configured: bool,
+    /// How new digests are made.
+    pub new_digest: NewDigest,
+}
+
+impl UsersFile {
+    /// The file at `path`, read by a server of which nothing is known.
+    pub fn named(path: &Path) -> UsersFile {
+        let path = path.to_owned();
+        UsersFile {
+            settings: file::Settings { path, watch: false, search_email: false, search_case_insensitive: false },
+            is_configured: false,
+            new_digest: NewDigest::default(),
+        }
+    }
+
+    /// When a running server goes by a change.
+    fn reload(&self) -> &'static str {
+        match (self.is_configured, self.settings.watch) {
+            (true, true) => "a running server takes this over within seconds",
+            (true, false) => {
+                "a running server keeps the old accounts until it is restarted, as \
+                 `authentication_backend.file.watch` is off"
+            }
+            (false, _) => {
+                "a running server takes this over within seconds if `authentication_backend.file.watch` is on; \
+                 otherwise restart it"
+            }
+        }
+    }
+}
+
+/// Does `command` to `users`, with the password that `ask` gives where one is wanted. What was asked for goes to
+/// `out`, remarks to `remarks`.
 ///
 /// # Errors
 ///
-/// Everything that is wrong with the file, or what could not be done to it; it is then as it was.
+/// Everything that is wrong with the file, or what could not be done to it; it is then as it was. Or the change is
+/// made, and other faults in the file keep the server from taking it over.
 pub fn run(
     command: &Command,
-    path: &Path,
-    new_digest: NewDigest,
+    users: &UsersFile,
     ask: Ask<'_>,
     out: &mut dyn Write,
     remarks: &mut dyn Write,
 ) -> Result<(), Vec<Diagnosis>> {
-    let told = |fault| vec![Diagnosis { file: path.to_owned(), at: None, fault }];
+    let path = &users.settings.path;
+    let told = |fault| vec![Diagnosis { file: path.clone(), at: None, fault }];
     if let Command::List = command {
         let (_, document) = read(path)?;
         return list(&document, out).map_err(|error| told(Fault::new(format!("can't print the accounts: {error}"))));
     }
-    // A link is followed, so that the file it leads to is replaced and not the link.
-    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // That a remark can't be written is no failure.
+    let mut remark = |text: &str| drop(writeln!(remarks, "{}: {text}", path.display()));
     let digest = match command {
         Command::Add { .. } | Command::Password { .. } => {
             // Before the password is asked for, so that nobody types one in vain.
             prepare(command, path)?;
             let password = ask().map_err(told)?;
-            new_digest.hash(password.expose().as_bytes(), &SystemRandom::new()).map_err(told)?
+            if password.expose().chars().count() < SHORT {
+                remark(&format!("the password has fewer than {SHORT} characters, and may be guessed"));
+            }
+            users.new_digest.hash(password.expose().as_bytes(), &SystemRandom::new()).map_err(told)?
         }
         _ => String::new(),
     };
+    // A link is followed, so that the file it leads to is replaced and not the link.
+    let target = path.canonicalize().unwrap_or_else(|_| path.clone());
     let _one_at_a_time = lock(&target);
-    let (text, mut document) = prepare(command, path)?;
-    change(&mut document, command, digest).map_err(told)?;
-    replace(&target, &document.render()).map_err(told)?;
-    if text.lines().any(|line| line.trim_start().starts_with('#') || line.contains(" #")) {
-        // The file is written; that a remark about it can't be is no failure.
-        let _ = writeln!(remarks, "{}: comments are not kept when the file is rewritten", path.display());
+    let (text, document) = prepare(command, path)?;
+    let new = account(command, &digest);
+    let Some(edit) = edit(command, &new, digest) else { return Ok(()) };
+    let edited = edit::apply(&text, &document, &edit).map_err(told)?;
+    if edited.text == text {
+        return Ok(());
     }
-    Ok(())
+    let left = faults_left(users, &text, &edited.text)?;
+    if let Some(note) = replace(&target, &edited.text).map_err(told)? {
+        remark(&note);
+    }
+    if edited.anew {
+        remark("the file was written anew, and its layout is lost");
+    }
+    if left.is_empty() {
+        remark(users.reload());
+        return Ok(());
+    }
+    let fault = Fault::new("the change is made, but no server can take it over").help("Mend what follows.");
+    Err(told(fault).into_iter().chain(Document::diagnose(path, left)).collect())
 }
+
+/// The faults that the file had before and still has.
+///
+/// # Errors
+///
+/// Those that the change would bring: no server could go by the file any more.
+fn faults_left(users: &UsersFile, before: &str, after: &str) -> Result<Vec<Located>, Vec<Diagnosis>> {
+    let faults = |text: &str| file::check(text, &users.settings, users.new_digest).err().unwrap_or_default();
+    let known = faults(before);
+    let (left, new): (Vec<_>, Vec<_>) =
+        faults(after).into_iter().partition(|(_, fault)| known.iter().any(|(_, other)| other.message == fault.message));
+    if new.is_empty() {
+        return Ok(left);
+    }
+    // Their places are in a text that nobody has.
+    Err(Document::diagnose(&users.settings.path, new.into_iter().map(|(_, fault)| (None, fault)).collect()))
+}
+
+/// Below this many characters a password is remarked upon.
+const SHORT: usize = 8;
 
 /// The file as it is, for `command` to change; `add` is content with none.
 fn prepare(command: &Command, path: &Path) -> Result<(String, Document), Vec<Diagnosis>> {
     let told = |fault| vec![Diagnosis { file: path.to_owned(), at: None, fault }];
     let makes_one = matches!(command, Command::Add { .. });
-    let (text, mut document) = match std::fs::read_to_string(path) {
+    let (text, document) = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound && makes_one => (String::new(), Document::default()),
         Ok(text) if makes_one && names_nobody(&text) => (text, Document::default()),
         _ => read(path)?,
     };
-    let (Command::Add { name, .. }
-    | Command::Password { name, .. }
-    | Command::Disable { name }
-    | Command::Enable { name }
-    | Command::Remove { name }) = command
-    else {
-        return Ok((text, document));
-    };
-    match (document.find_mut(name).is_some(), command) {
-        (true, Command::Add { .. }) => Err(told(
-            Fault::new(format!("there is a user {name:?} already"))
-                .help("Set the password with `portcullis users password`, or choose another name."),
-        )),
-        (false, Command::Add { display_name, email, groups, .. }) => {
+    let is_there = |name: &str| document.users.iter().any(|user| user.name == name);
+    match command {
+        Command::List => {}
+        Command::Add { name, display_name, email, groups, .. } => {
+            is_free(name, &document).map_err(told)?;
+            if let Some(email) = email.as_deref().filter(|email| !is_email(email)) {
+                return Err(told(
+                    Fault::new(format!("{email:?} is not an e-mail address")).help("Write it as `john@example.com`."),
+                ));
+            }
             let groups = groups.iter().map(String::as_str);
-            let account = Identity::new(name, display_name.as_deref().unwrap_or(name), groups, email.as_deref());
-            account.map(|_| (text, document)).map_err(told)
+            Identity::new(name, display_name.as_deref().unwrap_or(name), groups, email.as_deref()).map_err(told)?;
         }
-        (true, _) => Ok((text, document)),
-        (false, _) => Err(told(
-            Fault::new(format!("there is no user {name:?}")).help("`portcullis users list` prints those there are."),
-        )),
+        Command::Password { name, .. }
+        | Command::Disable { name }
+        | Command::Enable { name }
+        | Command::Remove { name } => {
+            if !is_there(name) {
+                return Err(told(
+                    Fault::new(format!("there is no user {name:?}"))
+                        .help("`portcullis users list` prints those there are."),
+                ));
+            }
+        }
     }
+    Ok((text, document))
+}
+
+/// Refuses a name that is taken, in whatever letter case.
+fn is_free(name: &str, document: &Document) -> Result<(), Fault> {
+    let taken = document.users.iter().find(|user| user.name.to_lowercase() == name.to_lowercase());
+    let Some(taken) = taken else { return Ok(()) };
+    if taken.name == name {
+        return Err(Fault::new(format!("there is a user {name:?} already"))
+            .help("Set the password with `portcullis users password`, or choose another name."));
+    }
+    Err(Fault::new(format!("there is a user {:?}, who differs from {name:?} only by letter case", taken.name)).help(
+        "Choose another name: `{user}` in the domain of a rule and `search.case_insensitive` make one of the two.",
+    ))
+}
+
+/// Whether `text` has the form of an address that mail can be sent to: something, one `@`, and a host.
+fn is_email(text: &str) -> bool {
+    let Some((local, host)) = text.rsplit_once('@') else { return false };
+    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !"@<>(),:;\"\\[]".contains(c);
+    !local.is_empty() && local.chars().all(is_plain) && is_host(&host.to_lowercase())
 }
 
 /// Whether this is a users file that nobody has been written into yet.
@@ -163,33 +266,31 @@ fn names_nobody(text: &str) -> bool {
     text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#') || matches!(line, "---" | "users:"))
 }
 
-fn change(document: &mut Document, command: &Command, digest: String) -> Result<(), Fault> {
-    match command {
-        Command::Add { name, display_name, email, groups, .. } => {
-            let mut user = Entry::new(name);
-            user.set("displayname", display_name.as_deref().unwrap_or(name));
-            user.set("password", digest);
-            if let Some(email) = email {
-                user.set("email", email.as_str());
-            }
-            if !groups.is_empty() {
-                user.set("groups", groups.clone());
-            }
-            document.users.push(user);
-        }
-        Command::Password { name, .. } => set(document, name, "password", digest),
-        Command::Disable { name } => set(document, name, "disabled", true),
-        Command::Enable { name } => set(document, name, "disabled", false),
-        Command::Remove { name } => document.users.retain(|user| user.name != *name),
-        Command::List => {}
+/// The account that `add` makes; an empty one for every other command.
+fn account(command: &Command, digest: &str) -> Entry {
+    let Command::Add { name, display_name, email, groups, .. } = command else { return Entry::default() };
+    let mut user = Entry::new(name);
+    user.set("displayname", display_name.as_deref().unwrap_or(name));
+    user.set("password", digest);
+    if let Some(email) = email {
+        user.set("email", email.as_str());
     }
-    Ok(())
+    if !groups.is_empty() {
+        user.set("groups", groups.clone());
+    }
+    user
 }
 
-fn set(document: &mut Document, name: &str, key: &str, value: impl Into<serde_json::Value>) {
-    if let Some(user) = document.find_mut(name) {
-        user.set(key, value);
-    }
+/// What `command` changes.
+fn edit<'e>(command: &'e Command, new: &'e Entry, digest: String) -> Option<Edit<'e>> {
+    Some(match command {
+        Command::List => return None,
+        Command::Add { .. } => Edit::Add(new),
+        Command::Password { name, .. } => Edit::Set(name, "password", digest.into()),
+        Command::Disable { name } => Edit::Set(name, "disabled", true.into()),
+        Command::Enable { name } => Edit::Set(name, "disabled", false.into()),
+        Command::Remove { name } => Edit::Remove(name),
+    })
 }
 
 fn list(document: &Document, out: &mut dyn Write) -> std::io::Result<()> {
@@ -233,61 +334,11 @@ fn lock(target: &Path) -> Option<File> {
     Some(folder)
 }
 
-fn folder_of(target: &Path) -> &Path {
-    target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Puts `text` in the place of `target` in one step: a new file beside it, readable by its owner alone,
-/// written to the disk and then renamed.
-fn replace(target: &Path, text: &str) -> Result<(), Fault> {
-    let failed = |error: std::io::Error| Fault::new(format!("the users file can't be written: {error}"));
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().ok_or_else(|| Fault::new("the path of the users file names no file"))?);
-    name.push(format!(".{}.new", std::process::id()));
-    let beside = target.with_file_name(name);
-    let written = write_beside(&beside, target, text)
-        .and_then(|()| std::fs::rename(&beside, target).map_err(failed))
-        .and_then(|()| File::open(folder_of(target)).and_then(|folder| folder.sync_all()).map_err(failed));
-    if written.is_err() {
-        // It may never have been made.
-        let _ = std::fs::remove_file(&beside);
-    }
-    written
-}
-
-fn write_beside(beside: &Path, target: &Path, text: &str) -> Result<(), Fault> {
-    let failed = |error: std::io::Error| Fault::new(format!("the users file can't be written: {error}"));
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    let before = std::fs::metadata(target).ok();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-        options.mode(before.as_ref().map_or(0o600, |before| before.mode() & 0o600));
-    }
-    let mut file = options.open(beside).map_err(failed)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt, fchown};
-        let now = file.metadata().map_err(failed)?;
-        // A file of root's that only its owner may read would lock the server out.
-        if let Some(before) = &before
-            && (before.uid(), before.gid()) != (now.uid(), now.gid())
-        {
-            fchown(&file, Some(before.uid()), Some(before.gid())).map_err(|_| {
-                Fault::new("the users file belongs to another user or group")
-                    .help("Run this command as its owner, or as root.")
-            })?;
-        }
-    }
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{Command, run};
+    use super::{Command, UsersFile, is_email, run};
     use crate::factor::password::{NewDigest, Sha2CryptVariant};
     use crate::identity::file::{FileBackend, Settings};
     use crate::secret::Secret;
@@ -296,10 +347,14 @@ mod tests {
 
     /// Runs a command with `password`; what it printed and what it remarked, or its first fault.
     fn did(path: &Path, command: Command, password: &str) -> Result<(String, String), String> {
+        did_to(&UsersFile { new_digest: QUICK, ..UsersFile::named(path) }, command, password)
+    }
+
+    fn did_to(users: &UsersFile, command: Command, password: &str) -> Result<(String, String), String> {
         let (mut out, mut remarks) = (Vec::new(), Vec::new());
         let ask = || Ok(Secret::new(password.to_owned()));
-        run(&command, path, QUICK, &ask, &mut out, &mut remarks)
-            .map_err(|diagnoses| diagnoses.first().unwrap().to_string())?;
+        run(&command, users, &ask, &mut out, &mut remarks)
+            .map_err(|diagnoses| diagnoses.iter().map(|diagnosis| format!("{diagnosis}\n")).collect::<String>())?;
         Ok((String::from_utf8(out).unwrap(), String::from_utf8(remarks).unwrap()))
     }
 
@@ -384,32 +439,111 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "users: [\n");
     }
 
+    fn disable(name: &str) -> Command {
+        Command::Disable { name: name.to_owned() }
+    }
+
     #[test]
-    fn lost_comments_are_told() {
+    fn a118_comments_and_layout_stay() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.yaml");
-        did(&path, add("john"), "first").unwrap();
-        let (_, quiet) = did(&path, Command::Disable { name: "john".to_owned() }, "").unwrap();
-        assert_eq!(quiet, "");
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, format!("# the team\n{text}")).unwrap();
-        let (_, remark) = did(&path, Command::Enable { name: "john".to_owned() }, "").unwrap();
-        assert!(remark.contains("comments are not kept"), "{remark}");
+        let text = include_str!("../../users.example.yaml");
+        std::fs::write(&path, text).unwrap();
+        did(&path, disable("john"), "").unwrap();
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(written, text.replace("  john:\n", "  john:\n    disabled: true\n"));
+        did(&path, add("new"), "a password").unwrap();
+        let added = std::fs::read_to_string(&path).unwrap();
+        assert!(added.starts_with(&written) && accounts(&path).find("new").is_some(), "{added}");
+        std::fs::write(&path, "users: {john: {displayname: J, password: &p x}, jane: {password: *p}} # two\n").unwrap();
+        let before = std::fs::read_to_string(&path).unwrap();
+        let said = did(&path, Command::Password { name: "john".to_owned(), password_stdin: true }, "x").unwrap_err();
+        assert!(said.contains("without losing its comments"), "{said}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a118_it_is_said_when_a_running_server_goes_by_the_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.yaml");
+        did(&path, add("john"), "a password").unwrap();
+        let known = |watch| UsersFile {
+            settings: Settings { watch, ..UsersFile::named(&path).settings },
+            is_configured: true,
+            new_digest: QUICK,
+        };
+        let enable = || Command::Enable { name: "john".to_owned() };
+        let (_, said) = did_to(&known(true), disable("john"), "").unwrap();
+        assert!(said.ends_with(": a running server takes this over within seconds\n"), "{said}");
+        let (_, said) = did_to(&known(false), enable(), "").unwrap();
+        assert!(said.contains("until it is restarted"), "{said}");
+        let (_, said) = did(&path, disable("john"), "").unwrap();
+        assert!(said.contains("otherwise restart it"), "{said}");
+        let (_, said) = did(&path, disable("john"), "").unwrap();
+        assert_eq!(said, "", "nothing was changed");
+        let (_, said) = did(&path, Command::Password { name: "john".to_owned(), password_stdin: true }, "x").unwrap();
+        assert!(said.contains("fewer than 8 characters"), "{said}");
+    }
+
+    #[test]
+    fn a118_an_account_that_is_hardly_meant_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.yaml");
+        did(&path, add("john"), "a password").unwrap();
+        let before = std::fs::read_to_string(&path).unwrap();
+        let said = did(&path, add("JOHN"), "a password").unwrap_err();
+        assert!(said.contains("only by letter case"), "{said}");
+        let with_email = |email: &str| match add("new") {
+            Command::Add { name, display_name, groups, password_stdin, .. } => {
+                Command::Add { name, display_name, email: Some(email.to_owned()), groups, password_stdin }
+            }
+            other => other,
+        };
+        let said = did(&path, with_email("notamail"), "a password").unwrap_err();
+        assert!(said.contains("is not an e-mail address"), "{said}");
+        // The server would not load a file with two accounts of one address.
+        let mut settings = UsersFile::named(&path).settings;
+        settings.search_email = true;
+        let users = UsersFile { settings, is_configured: true, new_digest: QUICK };
+        let said = did_to(&users, add("new"), "a password").unwrap_err();
+        assert!(said.contains("is also the name or the address of user `john`"), "{said}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+        for good in ["john@example.com", "j.d+x@localhost", "o'x@EXAMPLE.com", "ü@xn--bcher-kva.example"] {
+            assert!(is_email(good), "{good}");
+        }
+        for bad in ["", "john", "@example.com", "john@", "a@b@c", "a b@c.d", "John <j@c.d>", "j@exa mple.com", "j@-"] {
+            assert!(!is_email(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a118_a_change_that_no_server_can_take_over_is_no_success() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.yaml");
+        did(&path, add("john"), "a password").unwrap();
+        let good = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{good}  jane:\n    displayname: Jane\n    password: hunter2\n")).unwrap();
+        let said = did(&path, disable("john"), "").unwrap_err();
+        assert!(said.contains("no server can take it over") && said.contains("password of user `jane`"), "{said}");
+        assert!(std::fs::read_to_string(&path).unwrap().contains("disabled: true"), "it is made all the same");
+        did(&path, Command::Password { name: "jane".to_owned(), password_stdin: true }, "a password").unwrap();
+        assert!(accounts(&path).find("jane").is_some(), "and a change that mends the file is one");
     }
 
     #[cfg(unix)]
     #[test]
-    fn the_file_is_its_owners_alone_and_a_link_stays() {
+    fn a118_what_could_be_read_still_can_be_and_a_link_stays() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let (path, link) = (dir.path().join("users.yaml"), dir.path().join("link.yaml"));
         let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         did(&path, add("john"), "first").unwrap();
         assert_eq!(mode(), 0o600);
-        for (had, has) in [(0o644, 0o600), (0o400, 0o400)] {
+        for (n, had) in [0o644, 0o640, 0o400].into_iter().enumerate() {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(had)).unwrap();
-            did(&path, Command::Disable { name: "john".to_owned() }, "").unwrap();
-            assert_eq!(mode(), has, "{had:o}");
+            let name = "john".to_owned();
+            did(&path, if n % 2 == 0 { Command::Disable { name } } else { Command::Enable { name } }, "").unwrap();
+            assert_eq!(mode(), had, "{had:o}");
         }
         std::os::unix::fs::symlink(&path, &link).unwrap();
         did(&link, Command::Enable { name: "john".to_owned() }, "").unwrap();

@@ -6,9 +6,11 @@ use super::diagnostic::{Diagnostic, Place, Severity};
 use super::keys;
 use super::raw::Value;
 use super::read::{Faults, Field, Section, Text, item_of};
+use super::secrets;
 use crate::fault::Fault;
+use crate::peer::TrustedProxies;
 use crate::policy::{
-    self, Criteria, HostPattern, MethodName, Network, Policy, QueryTerm, Requirement, Rule, SubjectTerm,
+    self, Criteria, HostPattern, Lint, MethodName, Network, Policy, QueryTerm, Requirement, Rule, SubjectTerm,
 };
 
 /// The policy, and where its rules stand.
@@ -237,7 +239,7 @@ fn query_term(field: &Field<'_>, faults: &mut Faults) -> Option<QueryTerm> {
     let section = field.section(faults);
     if let Value::Map(entries) = &field.node.value {
         for entry in entries.iter().filter(|entry| !KEYS.contains(&entry.key.as_str())) {
-            let fault = Fault::new(format!("unknown key `{}.{}`", field.name, entry.key));
+            let fault = Fault::new(format!("unknown key `{}.{}`", field.name, secrets::shown(&entry.key)));
             let fault = match keys::nearest(&entry.key, KEYS.into_iter()) {
                 Some(near) => fault.help(format!("did you mean `{near}`?")),
                 None => fault.help("A term of a query has the keys key, operator and value."),
@@ -272,7 +274,16 @@ impl Access<'_> {
                 }
             }
         }
-        for lint in self.policy.lints() {
+        self.point_at(self.policy.lints(), faults);
+    }
+
+    /// Rules for networks from which proxies are believed (A133).
+    pub fn network_lints(&self, trusted: &TrustedProxies, faults: &mut Faults) {
+        self.point_at(self.policy.lint_networks(trusted), faults);
+    }
+
+    fn point_at(&self, lints: Vec<Lint>, faults: &mut Faults) {
+        for lint in lints {
             let Some(rule) = self.rules.get(lint.rule) else { continue };
             let field = rule.field(lint.criterion.as_str());
             let item = field.as_ref().and_then(|field| match (&field.node.value, lint.entry) {

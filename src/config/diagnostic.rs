@@ -1,16 +1,18 @@
 //! What is wrong with a configuration, where it stands and how to mend it; and how that is shown.
 //!
 //! A [`Diagnostic`] is plain text: it keeps the one line it points at and nothing else of the file.
-//! What may be a secret is blanked before it gets here (`Place` says how), so one may be printed and
+//! What may be a secret is blanked when it is made (`secrets.rs` says what that is), so one may be printed and
 //! logged as it is.
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use zeroize::Zeroizing;
 
+use super::secrets;
 use crate::fault::Fault;
 
 /// How much a diagnostic matters.
@@ -67,7 +69,10 @@ pub enum Position {
 impl Diagnostic {
     pub(super) fn new(severity: Severity, place: &Place, fault: Fault) -> Diagnostic {
         let (position, order) = place.position(fault.at);
-        Diagnostic { severity, message: fault.message, help: fault.help, position, order }
+        // A room's fault may quote the value that it is about.
+        let message = place.without_secrets(&fault.message);
+        let help = fault.help.as_deref().map(|help| place.without_secrets(help));
+        Diagnostic { severity, message, help, position, order }
     }
 
     pub(super) fn error(place: &Place, fault: Fault) -> Diagnostic {
@@ -132,6 +137,29 @@ pub(super) struct Source {
     pub text: Zeroizing<String>,
     /// Its place among the files, for sorting.
     pub order: usize,
+    /// The bytes that are never shown, once it has been parsed.
+    hidden: OnceLock<Vec<Range<usize>>>,
+}
+
+impl Source {
+    /// A file that has not been parsed.
+    pub fn new(path: PathBuf, text: String, order: usize) -> Source {
+        Source { path, text: Zeroizing::new(text), order, hidden: OnceLock::new() }
+    }
+
+    /// Says that it has been parsed, and what of it is never shown. Until then no value of it is.
+    pub fn parsed(&self, hidden: Vec<Range<usize>>) {
+        // Nothing parses it twice.
+        let _ = self.hidden.set(hidden);
+    }
+
+    /// From which byte of `line` on nothing is shown; the line begins at byte `start`.
+    fn hidden_from(&self, line: &str, start: usize) -> Option<usize> {
+        match self.hidden.get() {
+            Some(hidden) => secrets::hidden_from(line, start, hidden),
+            None => secrets::hidden_from_unparsed(line),
+        }
+    }
 }
 
 /// Where a value stands.
@@ -162,6 +190,21 @@ impl Place {
                 (excerpt(source, start, len), source.order)
             }
         }
+    }
+
+    /// A message about what stands here, without the user name and password of an address, and without a value in
+    /// backticks that is not to be shown: an alias brings one to where it is quoted.
+    fn without_secrets(&self, message: &str) -> String {
+        let mut message = secrets::without_userinfo(message);
+        if let Place::Span { source, .. } = self {
+            for range in source.hidden.get().into_iter().flatten() {
+                let value = source.text.get(range.clone()).unwrap_or_default().trim().trim_matches(['"', '\'']);
+                if !value.is_empty() {
+                    message = message.replace(&format!("`{value}`"), "`***`");
+                }
+            }
+        }
+        message
     }
 
     /// Where the text of a scalar begins: past an opening quote.
@@ -197,7 +240,7 @@ fn excerpt(source: &Source, start: usize, len: usize) -> Position {
 
     let mut shown: String = format!("{head}{tail}");
     let mut carets = (column, covered);
-    if let Some(kept) = secret_from(text, line_start, &shown) {
+    if let Some(kept) = source.hidden_from(&shown, line_start) {
         shown.truncate(kept);
         let kept = shown.chars().count();
         shown.push_str("***");
@@ -220,56 +263,6 @@ fn excerpt(source: &Source, start: usize, len: usize) -> Position {
     Position::Line { file: source.path.clone(), line, column: column + 1, excerpt, carets }
 }
 
-/// From which byte of `line` on it may show a secret: after the first key on it that is named like
-/// one, or the whole of it where it continues the value of such a key.
-///
-/// It goes by the text alone, as it must also work on a file that can't be parsed.
-fn secret_from(text: &str, line_start: usize, line: &str) -> Option<usize> {
-    let mut searched = 0;
-    while let Some(at) = line.get(searched..).and_then(|rest| rest.find(':')) {
-        let colon = searched + at;
-        let head = line.get(..colon).unwrap_or("");
-        let name = head.trim_end().trim_end_matches(['"', '\'']);
-        let name = name.rsplit([' ', '{', ',', '"', '\'', '\t', '[']).next().unwrap_or(name);
-        let value = line.get(colon + 1..).unwrap_or("");
-        if names_a_secret(name) && !value.trim().is_empty() {
-            return Some(colon + 1 + usize::from(value.starts_with(' ')));
-        }
-        searched = colon + 1;
-    }
-    let mut enclosing = enclosing(text.get(..line_start)?, indent_of(line)).peekable();
-    while let Some(name) = enclosing.next() {
-        // Below `authentication_backend.file.password` stands how passwords are hashed.
-        if names_a_secret(name) && !(name == "password" && enclosing.peek() == Some(&"file")) {
-            return Some(line.len() - line.trim_start().len());
-        }
-    }
-    None
-}
-
-/// The keys that a line so far indented lies below, innermost first: those of earlier lines, each less
-/// indented than the one before.
-fn enclosing(before: &str, mut indent: usize) -> impl Iterator<Item = &str> {
-    before.lines().rev().filter_map(move |earlier| {
-        let content = earlier.trim_start();
-        if content.is_empty() || content.starts_with('#') || indent_of(earlier) >= indent {
-            return None;
-        }
-        indent = indent_of(earlier);
-        Some(content.split(':').next().unwrap_or("").trim_start_matches("- ").trim_matches(['"', '\'', ' ']))
-    })
-}
-
-fn indent_of(line: &str) -> usize {
-    line.len() - line.trim_start().len()
-}
-
-/// Whether the value of the key `name` may be a secret.
-pub(super) fn names_a_secret(name: &str) -> bool {
-    // A bare `key` is the name of a query parameter in a rule, or the path of a key file.
-    name != "key" && ["key", "secret", "password", "token"].iter().any(|end| name.ends_with(end))
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Diagnostic, Place, Source};
@@ -277,7 +270,9 @@ mod tests {
     use std::sync::Arc;
 
     fn at(text: &str, needle: &str) -> String {
-        let source = Arc::new(Source { path: "rules.yaml".into(), text: text.to_owned().into(), order: 0 });
+        let source = Arc::new(Source::new("rules.yaml".into(), text.to_owned(), 0));
+        // Where it can be: what can't is shown as such.
+        crate::config::raw::parse(&source, &mut Vec::new());
         let start = text.find(needle).unwrap();
         Diagnostic::error(&Place::Span { source, start, len: needle.len() }, Fault::new("wrong").help("Mend it."))
             .to_string()
@@ -312,7 +307,9 @@ mod tests {
             assert!(shown.contains("***"), "{shown}");
             assert!(shown.contains('^'), "{shown}");
         }
-        assert!(at("rules:\n  - query: [[{key: token, value: 'x'}]]\n", "token").contains("token"));
+        assert!(
+            at("access_control:\n  rules:\n    - query: [[{key: token, value: 'x'}]]\n", "token").contains("token")
+        );
         assert!(at("password:\n  a: b\nname: john\n", "john").contains("john"));
     }
 

@@ -3,11 +3,12 @@
 //!
 //! The table is `known_keys.txt`; this is the only reader of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use super::diagnostic::{Diagnostic, Place};
 use super::raw::{Node, Value};
+use super::secrets;
 use crate::fault::Fault;
 
 /// What becomes of a key.
@@ -46,6 +47,33 @@ static TABLE: LazyLock<HashMap<&'static str, Key>> = LazyLock::new(|| {
     table
 });
 
+/// Every path that others lie below.
+static SECTIONS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    let ends = |path: &'static str| path.match_indices(['.', '[']).filter_map(|(end, _)| path.get(..end));
+    listed().flat_map(|(path, _)| ends(path)).chain([""]).collect()
+});
+
+/// The last name of every key.
+static NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    let last = |path: &'static str| path.trim_end_matches("[]").rsplit('.').next();
+    listed().filter_map(|(path, _)| last(path)).filter(|name| *name != "*").collect()
+});
+
+/// Whether keys lie below `path`, read or not.
+pub(super) fn is_section(path: &str) -> bool {
+    SECTIONS.contains(path)
+}
+
+/// Whether some key has this last name.
+pub(super) fn is_a_name(name: &str) -> bool {
+    NAMES.contains(name)
+}
+
+/// The last name of every key, each once.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().copied()
+}
+
 /// Every key, in the order of the table.
 pub(super) fn listed() -> impl Iterator<Item = (&'static str, Standing)> {
     include_str!("known_keys.txt").lines().filter_map(|line| {
@@ -76,14 +104,14 @@ fn walk(node: &Node, pattern: &str, path: &str, faults: &mut Vec<Diagnostic>) {
     match &node.value {
         Value::Map(entries) => {
             for entry in entries {
-                let here = join(path, &entry.key);
                 let (pattern, standing) = match find(pattern, &entry.key) {
                     Some(found) => found,
                     None => {
-                        faults.push(unknown(&here, pattern, &entry.key, &entry.place));
+                        faults.push(unknown(path, pattern, &entry.key, &entry.place));
                         continue;
                     }
                 };
+                let here = join(path, &entry.key);
                 match standing {
                     _ if leads_on(&pattern) => walk(&entry.node, &pattern, &here, faults),
                     Standing::Served | Standing::Ours => {}
@@ -104,16 +132,18 @@ fn walk(node: &Node, pattern: &str, path: &str, faults: &mut Vec<Diagnostic>) {
 }
 
 /// The entry of the table for `key` below `pattern`.
-fn find(pattern: &str, key: &str) -> Option<(String, Standing)> {
+pub(super) fn find(pattern: &str, key: &str) -> Option<(String, Standing)> {
     [key, "*"].into_iter().find_map(|name| {
         let path = join(pattern, name);
         TABLE.get(path.as_str()).map(|key| (path, key.standing))
     })
 }
 
-fn unknown(path: &str, pattern: &str, key: &str, place: &Place) -> Diagnostic {
-    let fault = Fault::new(format!("unknown key `{path}`"));
-    if let Some(now) = renamed(path) {
+/// `above` is what the reader calls the section that the key stands in.
+fn unknown(above: &str, pattern: &str, key: &str, place: &Place) -> Diagnostic {
+    let fault = Fault::new(format!("unknown key `{}`", join(above, &secrets::shown(key))));
+    let path = join(above, key);
+    if let Some(now) = renamed(&path) {
         return Diagnostic::error(place, fault.help(format!("It is an old name: write `{now}`.")));
     }
     let siblings: Vec<&str> = TABLE.keys().filter_map(|path| child_of(pattern, path)).collect();

@@ -14,6 +14,7 @@ mod keys;
 mod listen;
 mod raw;
 mod read;
+mod secrets;
 mod sessions;
 mod source;
 mod value;
@@ -108,6 +109,7 @@ pub fn load(files: &[PathBuf], environment: &Environment) -> Result<Loaded<Setti
         let log = listen::log(root, faults);
         if let Some(access) = &access {
             access.lints(faults);
+            access.network_lints(&trusted_proxies, faults);
             if let Some(session) = &session {
                 let portals = session.sites.iter().filter_map(|site| site.portal.as_ref());
                 access.portal_is_reachable(&portals.map(|portal| portal.host()).collect::<Vec<_>>(), faults);

@@ -4,6 +4,7 @@
 //! keys. Files are laid over each other here; what any key means is nobody's business yet.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -11,7 +12,9 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
 use super::diagnostic::{Diagnostic, Place, Source};
+use super::secrets::{self, Scope};
 use crate::fault::Fault;
+use crate::identity::document::quotes_the_text;
 
 /// A value and where it stands.
 #[derive(Clone)]
@@ -144,8 +147,18 @@ pub(super) fn parse(source: &Arc<Source>, faults: &mut Vec<Diagnostic>) -> Optio
         },
     };
     match serde_saphyr::from_str_with_options::<Option<Spanned<Written>>>(&source.text, options) {
-        Ok(None) => Some(Node::empty()),
-        Ok(Some(spanned)) => Some(settle(spanned, source, faults)),
+        Ok(None) => {
+            source.parsed(Vec::new());
+            Some(Node::empty())
+        }
+        Ok(Some(spanned)) => {
+            let mut hidden = Vec::new();
+            // Where a secret is whose place isn't known, no value is shown.
+            if hide(&spanned, &Scope::root(), source, &mut hidden).is_some() {
+                source.parsed(hidden);
+            }
+            Some(settle(spanned, source, faults))
+        }
         Err(error) => {
             faults.push(unreadable(source, error.without_snippet()));
             None
@@ -229,6 +242,39 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
+/// Notes the bytes of all that is never shown; `None` where they can't be told.
+fn hide(spanned: &Spanned<Written>, scope: &Scope, source: &Source, hidden: &mut Vec<Range<usize>>) -> Option<()> {
+    // Of an alias, where it stands and what it stands for.
+    let places = [spanned.referenced, spanned.defined];
+    match &spanned.value {
+        Written::Bool(_) | Written::Number if scope.is_secret() => hide_bytes(places, source, hidden)?,
+        Written::Text(_) if scope.hides_text() => hide_bytes(places, source, hidden)?,
+        Written::Null | Written::Bool(_) | Written::Number | Written::Text(_) => {}
+        Written::List(items) => {
+            for item in items {
+                hide(item, &scope.item(), source, hidden)?;
+            }
+        }
+        Written::Map(entries) => {
+            for (key, value) in entries {
+                let name = key.value.0.clone().unwrap_or_else(|| raw(key.defined, source));
+                if scope.hides_key(&name) {
+                    hide_bytes([key.referenced, key.defined], source, hidden)?;
+                }
+                hide(value, &scope.below(&name), source, hidden)?;
+            }
+        }
+    }
+    Some(())
+}
+
+fn hide_bytes(places: [Location; 2], source: &Source, hidden: &mut Vec<Range<usize>>) -> Option<()> {
+    let known = places.into_iter().filter(|at| *at != Location::UNKNOWN).filter_map(|at| bytes_of(at, source));
+    let before = hidden.len();
+    hidden.extend(known.map(|(start, len)| start..start.saturating_add(len)));
+    (hidden.len() > before).then_some(())
+}
+
 /// Gives everything its place, and refuses keys that stand twice or are not text.
 fn settle(spanned: Spanned<Written>, source: &Arc<Source>, faults: &mut Vec<Diagnostic>) -> Node {
     let place = place_of(spanned.referenced, spanned.defined, source);
@@ -248,7 +294,8 @@ fn settle(spanned: Spanned<Written>, source: &Arc<Source>, faults: &mut Vec<Diag
                 if entries.iter().any(|entry| entry.key == key) {
                     faults.push(Diagnostic::error(
                         &place,
-                        Fault::new(format!("the key `{key}` stands here twice")).help("Keep one of them."),
+                        Fault::new(format!("the key `{}` stands here twice", secrets::shown(&key)))
+                            .help("Keep one of them."),
                     ));
                     continue;
                 }
@@ -357,8 +404,11 @@ fn mend(reason: &str, value: &str) -> &'static str {
      below its neighbours."
 }
 
-/// The parser's own words, without the place, which is shown separately.
+/// The parser's own words, without the place, which is shown separately, and without words of the file.
 fn reason(error: &serde_saphyr::Error) -> String {
+    if quotes_the_text(error) {
+        return "it can't be read from here on".to_owned();
+    }
     let options = serde_saphyr::RenderOptions::default();
     let rendered = error.render_with_options(options);
     let first = rendered.lines().next().unwrap_or("").trim();
@@ -374,7 +424,7 @@ mod tests {
     use std::sync::Arc;
 
     fn read(text: &str) -> (Option<Node>, Vec<String>) {
-        let source = Arc::new(Source { path: "c.yaml".into(), text: text.to_owned().into(), order: 0 });
+        let source = Arc::new(Source::new("c.yaml".into(), text.to_owned(), 0));
         let mut faults = Vec::new();
         let node = parse(&source, &mut faults);
         (node, faults.iter().map(ToString::to_string).collect())

@@ -7,8 +7,9 @@
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::diagnostic::{Diagnostic, Place, names_a_secret};
+use super::diagnostic::{Diagnostic, Place};
 use super::raw::{Node, Value};
+use super::secrets::may_hold_a_secret;
 use super::value::{Address, Size, Span};
 use crate::fault::Fault;
 
@@ -264,9 +265,11 @@ impl<'t> Field<'t> {
         } else {
             format!("Write `{key}: {example}`.")
         };
-        let found = match (&self.node.value, names_a_secret(key)) {
-            (Value::Text(text) | Value::Untyped(text) | Value::Number(text), false) => format!("`{text}`"),
-            (value, _) => kind(value).to_owned(),
+        // Where a list belongs, a text may be a key and its value with the colon left out.
+        let is_shown = !may_hold_a_secret(key) && !wanted.starts_with("a list");
+        let found = match &self.node.value {
+            Value::Text(text) | Value::Untyped(text) | Value::Number(text) if is_shown => format!("`{text}`"),
+            value => kind(value).to_owned(),
         };
         Diagnostic::error(
             &self.node.place,
@@ -282,7 +285,7 @@ impl<'t> Field<'t> {
         let key = self.name.trim_end_matches("[]");
         let key = key.rsplit('.').next().unwrap_or(key);
         let written = match &self.node.value {
-            Value::Number(text) if !names_a_secret(key) => text.clone(),
+            Value::Number(text) if !may_hold_a_secret(key) => text.clone(),
             Value::Bool(value) => value.to_string(),
             _ => "…".to_owned(),
         };

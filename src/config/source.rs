@@ -81,7 +81,13 @@ pub(super) fn read(files: &[PathBuf], environment: &Environment, faults: &mut Ve
     let mut tree = Node::empty();
     let mut complete = true;
     for (order, path) in files.iter().enumerate() {
-        let Some(node) = file(path, order, faults).and_then(|source| raw::parse(&source, faults)) else {
+        let Some(source) = file(path, order, faults) else {
+            complete = false;
+            continue;
+        };
+        let node = raw::parse(&source, faults);
+        templates(&source, faults);
+        let Some(node) = node else {
             complete = false;
             continue;
         };
@@ -118,14 +124,10 @@ fn file(path: &Path, order: usize, faults: &mut Vec<Diagnostic>) -> Option<Arc<S
     // A byte order mark says nothing in UTF-8, and would count as a column.
     let bytes = bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(&bytes);
     match std::str::from_utf8(bytes) {
-        Ok(text) => {
-            let source = Arc::new(Source { path: path.to_owned(), text: Zeroizing::new(text.to_owned()), order });
-            templates(&source, faults);
-            Some(source)
-        }
+        Ok(text) => Some(Arc::new(Source::new(path.to_owned(), text.to_owned(), order))),
         Err(error) => {
             let text = String::from_utf8_lossy(bytes).into_owned();
-            let source = Arc::new(Source { path: path.to_owned(), text: Zeroizing::new(text), order });
+            let source = Arc::new(Source::new(path.to_owned(), text, order));
             faults.push(Diagnostic::error(
                 &Place::Span { source, start: error.valid_up_to(), len: 1 },
                 Fault::new("the file is not UTF-8 from here on").help("Save it as UTF-8."),

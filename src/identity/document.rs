@@ -1,9 +1,11 @@
 //! The users file as it is written: its keys, where each stands, and writing it back.
 //!
-//! Reading keeps every value, so that a rewritten file has all that was there but comments and layout.
-//! What the values mean is [`file`](super::file)'s matter.
+//! Reading keeps every value and where it stands in the text, so that one can be changed without touching
+//! the rest ([`edit`](super::edit)). What the values mean is [`file`](super::file)'s matter.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -50,6 +52,13 @@ impl Position {
     fn of<T>(spanned: &Spanned<T>) -> Position {
         Position { line: spanned.referenced.line(), column: spanned.referenced.column() }
     }
+}
+
+/// The bytes of the text that a key or a scalar takes, quotes included; `None` where the parser can't tell.
+fn bytes_of<T>(spanned: &Spanned<T>) -> Option<Range<usize>> {
+    let span = spanned.referenced.span();
+    let start = usize::try_from(span.byte_offset()?).ok()?;
+    Some(start..start.checked_add(usize::try_from(span.byte_len()?).ok()?)?)
 }
 
 /// A fault and where it stands.
@@ -103,14 +112,21 @@ pub struct Entry {
     pub name: String,
     /// Where the name stands.
     pub at: Position,
-    fields: Vec<Field>,
+    /// The bytes of the name.
+    pub(super) span: Option<Range<usize>>,
+    pub(super) fields: Vec<Field>,
 }
 
+/// A key of an account, and its value.
 #[derive(Clone, Debug, PartialEq)]
-struct Field {
-    key: &'static str,
-    value: Value,
+pub(super) struct Field {
+    pub key: &'static str,
+    pub value: Value,
     at: Position,
+    /// The bytes of the key.
+    pub key_span: Option<Range<usize>>,
+    /// The bytes of the value, if it is a scalar.
+    pub span: Option<Range<usize>>,
 }
 
 impl Entry {
@@ -145,11 +161,22 @@ impl Entry {
         let value = value.into();
         match self.fields.iter_mut().find(|field| field.key == *key) {
             Some(field) => field.value = value,
-            None => self.fields.push(Field { key, value, at: self.at }),
+            None => self.fields.push(Field { key, value, at: self.at, key_span: None, span: None }),
         }
     }
 
-    fn field(&self, key: &str) -> Option<&Field> {
+    /// The account as lines of a users file, each behind `indent`. Every scalar is written as JSON, which YAML
+    /// contains and which leaves nothing to guess: no name turns into a number or a boolean.
+    pub(super) fn render(&self, indent: &str, line_end: &str) -> String {
+        let name = Value::from(self.name.as_str());
+        if self.fields.is_empty() {
+            return format!("{indent}{name}: {{}}{line_end}");
+        }
+        let fields = self.fields.iter().map(|field| format!("{indent}  {}: {}{line_end}", field.key, field.value));
+        format!("{indent}{name}:{line_end}{}", fields.collect::<String>())
+    }
+
+    pub(super) fn field(&self, key: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.key == key)
     }
 }
@@ -191,31 +218,57 @@ impl Document {
         self.users.iter_mut().find(|user| user.name == name)
     }
 
-    /// The file as text. Every scalar is written as JSON, which YAML contains and which leaves nothing to
-    /// guess: no name turns into a number or a boolean.
+    /// The whole file as text, without the comments and the layout that it may have been read from.
     pub fn render(&self) -> String {
         if self.users.is_empty() {
             return "users: {}\n".to_owned();
         }
-        let mut text = String::from("users:\n");
-        for user in &self.users {
-            let name = Value::from(user.name.as_str());
-            if user.fields.is_empty() {
-                text.push_str(&format!("  {name}: {{}}\n"));
-                continue;
-            }
-            text.push_str(&format!("  {name}:\n"));
-            for field in &user.fields {
-                text.push_str(&format!("    {}: {}\n", field.key, field.value));
-            }
-        }
-        text
+        let users = self.users.iter().map(|user| user.render("  ", "\n"));
+        format!("users:\n{}", users.collect::<String>())
+    }
+
+    /// Whether `other` has the same accounts with the same values, however they are laid out. The keys of an
+    /// account may come in any order, the accounts may not.
+    pub fn says_the_same_as(&self, other: &Document) -> bool {
+        let content = |user: &Entry| -> (String, BTreeMap<&'static str, Value>) {
+            (user.name.clone(), user.fields.iter().map(|field| (field.key, field.value.clone())).collect())
+        };
+        self.users.iter().map(content).eq(other.users.iter().map(content))
     }
 
     /// The same faults, of the file at `path`.
     pub fn diagnose(path: &Path, faults: Vec<Located>) -> Vec<Diagnosis> {
         faults.into_iter().map(|(at, fault)| Diagnosis { file: path.to_owned(), at, fault }).collect()
     }
+}
+
+/// Whether the parser's message may hold words of the text: values, and among them secrets. Those that are listed
+/// here are known not to.
+pub(crate) fn quotes_the_text(error: &serde_saphyr::Error) -> bool {
+    use serde_saphyr::Error;
+    !matches!(
+        error,
+        // Of the scanner, whose messages are fixed.
+        Error::ExternalMessage { .. }
+            | Error::Eof { .. }
+            | Error::MultipleDocuments { .. }
+            | Error::Unexpected { .. }
+            | Error::MergeValueNotMapOrSeqOfMaps { .. }
+            | Error::UnexpectedSequenceEnd { .. }
+            | Error::UnexpectedMappingEnd { .. }
+            | Error::InvalidBooleanStrict { .. }
+            | Error::NullIntoString { .. }
+            | Error::AliasReplayLimitExceeded { .. }
+            | Error::AliasExpansionLimitExceeded { .. }
+            | Error::AliasReplayStackDepthExceeded { .. }
+            | Error::FoldedBlockScalarMustIndentContent { .. }
+            | Error::RecursiveReferencesRequireWeakTypes { .. }
+            | Error::InvalidScalar { .. }
+            | Error::UnexpectedContainerEndWhileReadingKeyNode { .. }
+            | Error::ContainerEndMismatch { .. }
+            | Error::UnknownAnchor { .. }
+            | Error::Budget { .. }
+    )
 }
 
 /// The parser's fault without the place, which is told apart, and without its own advice to programmers.
@@ -227,6 +280,9 @@ fn unreadable(error: &serde_saphyr::Error) -> Fault {
         }
         serde_saphyr::Error::MultipleDocuments { .. } => Fault::new("a second YAML document")
             .help("A users file is one document: remove the `---` and what follows."),
+        other if quotes_the_text(other) => {
+            Fault::new("this value is not of the kind that is wanted here").help(EXAMPLE)
+        }
         other => {
             let message = other.to_string();
             let first = message.lines().next().unwrap_or_default();
@@ -239,13 +295,13 @@ fn unreadable(error: &serde_saphyr::Error) -> Fault {
                 "expected mapping start" => "keys with values are wanted here",
                 other => other,
             })
-            .help(
-                "An account is `john: {displayname: John Doe, password: '$argon2id$…', email: john@example.com, groups: \
-                 [admins]}`.",
-            )
+            .help(EXAMPLE)
         }
     }
 }
+
+const EXAMPLE: &str = "An account is `john: {displayname: John Doe, password: '$argon2id$…', email: john@example.com, \
+                       groups: [admins]}`.";
 
 #[derive(Default)]
 struct RawDocument {
@@ -307,7 +363,8 @@ impl<'de> Deserialize<'de> for RawUsers {
                 while let Some(name) = map.next_key::<Spanned<String>>()? {
                     let RawEntry { fields, unknown } = map.next_value()?;
                     users.unknown.extend(unknown);
-                    users.entries.push(Entry { at: Position::of(&name), name: name.value, fields });
+                    let (at, span) = (Position::of(&name), bytes_of(&name));
+                    users.entries.push(Entry { at, span, name: name.value, fields });
                 }
                 Ok(users)
             }
@@ -341,19 +398,19 @@ impl<'de> Deserialize<'de> for RawEntry {
                         continue;
                     };
                     // Asking for text keeps `+1555` and `007` as they were written.
-                    let (value, at) = match kind {
+                    let key_span = bytes_of(&key);
+                    let (value, at, span) = match kind {
                         Kind::Text => located(map.next_value::<Spanned<Option<String>>>()?),
                         Kind::Flag => located(map.next_value::<Spanned<Option<bool>>>()?),
                         Kind::List => located(map.next_value::<Spanned<Option<Vec<String>>>>()?),
                         Kind::Texts => {
-                            let texts = map
-                                .next_value::<Spanned<Option<std::collections::BTreeMap<String, Option<String>>>>>()?;
+                            let texts = map.next_value::<Spanned<Option<BTreeMap<String, Option<String>>>>>()?;
                             let at = Position::of(&texts);
-                            (serde_json::to_value(texts.value).unwrap_or_default(), at)
+                            (serde_json::to_value(texts.value).unwrap_or_default(), at, None)
                         }
                         Kind::Any => located(map.next_value::<Spanned<Value>>()?),
                     };
-                    entry.fields.push(Field { key: known, value, at });
+                    entry.fields.push(Field { key: known, value, at, key_span, span });
                 }
                 Ok(entry)
             }
@@ -362,9 +419,9 @@ impl<'de> Deserialize<'de> for RawEntry {
     }
 }
 
-fn located<T: Into<Value>>(spanned: Spanned<T>) -> (Value, Position) {
-    let at = Position::of(&spanned);
-    (spanned.value.into(), at)
+fn located<T: Into<Value>>(spanned: Spanned<T>) -> (Value, Position, Option<Range<usize>>) {
+    let (at, span) = (Position::of(&spanned), bytes_of(&spanned));
+    (spanned.value.into(), at, span)
 }
 
 /// The fault of a key that nothing reads, with the nearest one that something does.

@@ -4,7 +4,8 @@
 //! mixture. A file that can't be understood changes nothing but the log.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use ring::rand::SystemRandom;
@@ -14,7 +15,7 @@ use super::{Account, Accounts};
 use crate::factor::password::{NewDigest, PasswordHash};
 use crate::fault::Fault;
 use crate::subject::Identity;
-use crate::watch::{POLL, Watch};
+use crate::watch::{Look, POLL, Watch};
 
 /// Where the accounts are and by what names they are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,9 @@ pub struct FileBackend {
     current: RwLock<Arc<Accounts>>,
     /// The file when it was first read: what happened since is a change.
     first: Watch,
+    /// Whether the file had a name when it was first read, as far as the file system tells.
+    was_linked: bool,
+    stale: AtomicBool,
 }
 
 impl FileBackend {
@@ -48,7 +52,15 @@ impl FileBackend {
     pub fn load(settings: Settings, new_digest: NewDigest) -> Result<FileBackend, Vec<Diagnosis>> {
         let first = Watch::new(vec![settings.path.clone()]);
         let accounts = read(&settings, new_digest)?;
-        Ok(FileBackend { settings, new_digest, current: RwLock::new(Arc::new(accounts)), first })
+        let was_linked = !is_unlinked(&settings.path);
+        let current = RwLock::new(Arc::new(accounts));
+        Ok(FileBackend { settings, new_digest, current, first, was_linked, stale: AtomicBool::new(false) })
+    }
+
+    /// Whether the file has changed and could not be taken over: it is gone, can't be read, is faulty, or was
+    /// replaced where this process can't see it.
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
     }
 
     /// The account that `login` means. A disabled account is no account.
@@ -95,22 +107,46 @@ impl FileBackend {
 
     /// Looks once whether the file has changed, and takes over what it says.
     pub(super) fn poll(&self, watch: &mut Watch) {
-        if !watch.has_changed() {
-            return;
-        }
-        match self.reload() {
-            Ok(()) => tracing::info!(
-                file = %self.settings.path.display(),
-                accounts = self.accounts().len(),
-                "the users file changed and was taken over"
-            ),
-            Err(diagnoses) => {
-                for diagnosis in diagnoses {
-                    tracing::error!(%diagnosis, "the users file changed but is faulty; the old accounts stay");
-                }
+        let is_stale = match watch.look() {
+            Look::Nothing => return,
+            Look::Missing => {
+                tracing::error!(file = %self.settings.path.display(), "the users file is gone or empty; the old accounts stay");
+                true
             }
-        }
+            Look::Changed => self.take_over(),
+        };
+        self.stale.store(is_stale, Ordering::Relaxed);
     }
+
+    /// Takes over what the file says now; answers whether it could not.
+    fn take_over(&self) -> bool {
+        if let Err(diagnoses) = self.reload() {
+            for diagnosis in diagnoses {
+                tracing::error!(%diagnosis, "the users file changed but is faulty; the old accounts stay");
+            }
+            return true;
+        }
+        if self.was_linked && is_unlinked(&self.settings.path) {
+            tracing::error!(
+                file = %self.settings.path.display(),
+                "the users file is mounted by itself and was replaced outside: this is the old one; mount its folder"
+            );
+            return true;
+        }
+        tracing::info!(
+            file = %self.settings.path.display(),
+            accounts = self.accounts().len(),
+            "the users file changed and was taken over"
+        );
+        false
+    }
+}
+
+/// Whether the file that `path` leads to has no name any more. A file that is mounted by itself stays reachable
+/// when another one takes its place where it came from (a container's single-file mount), and nothing else tells.
+fn is_unlinked(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).is_ok_and(|file| file.nlink() == 0)
 }
 
 fn read(settings: &Settings, new_digest: NewDigest) -> Result<Accounts, Vec<Diagnosis>> {
@@ -126,6 +162,15 @@ fn read(settings: &Settings, new_digest: NewDigest) -> Result<Accounts, Vec<Diag
     })?;
     let accounts = Document::parse(&text).and_then(|document| compile(&document, settings, new_digest));
     accounts.map_err(|faults| Document::diagnose(path, faults))
+}
+
+/// Checks that a server with these settings could take over a users file with this text.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn check(text: &str, settings: &Settings, new_digest: NewDigest) -> Result<(), Vec<Located>> {
+    Document::parse(text).and_then(|document| compile(&document, settings, new_digest)).map(drop)
 }
 
 /// Turns what is written into accounts, or into everything that is wrong with it.

@@ -12,6 +12,7 @@ use crate::factor::password::PasswordHash;
 use crate::subject::Identity;
 
 pub(crate) mod document;
+pub(crate) mod edit;
 pub mod file;
 
 /// How often a session looks whether its account has changed (`authentication_backend.refresh_interval`).

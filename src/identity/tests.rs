@@ -208,6 +208,40 @@ fn a_changed_file_is_taken_over_whole_or_not_at_all() {
 }
 
 #[test]
+fn a118_a_file_that_could_not_be_taken_over_is_stale_until_one_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("users.yaml");
+    let good = format!("users:\n  one:\n    displayname: X\n    password: '{DIGEST}'\n");
+    std::fs::write(&path, &good).unwrap();
+    let backend = Arc::new(FileBackend::load(settings(&path), NewDigest::default()).unwrap());
+    let mut watch = crate::watch::Watch::new(vec![path.clone()]);
+    let stale = |watch: &mut crate::watch::Watch| {
+        backend.poll(watch);
+        backend.poll(watch);
+        backend.is_stale()
+    };
+    assert!(!stale(&mut watch));
+    let break_it: [(&str, &dyn Fn()); 4] = [
+        ("faulty", &|| std::fs::write(&path, "users: [").unwrap()),
+        ("empty", &|| std::fs::write(&path, "").unwrap()),
+        ("gone", &|| std::fs::remove_file(&path).unwrap()),
+        ("no file", &|| {
+            let _ = std::fs::remove_file(&path);
+            std::fs::create_dir(&path).unwrap();
+        }),
+    ];
+    for (because, break_it) in break_it {
+        break_it();
+        assert!(stale(&mut watch), "{because}");
+        assert!(stale(&mut watch), "{because}, and it stays so");
+        assert!(backend.find("one").is_some(), "{because}: the old accounts stay");
+        let _ = std::fs::remove_dir(&path);
+        std::fs::write(&path, &good).unwrap();
+        assert!(!stale(&mut watch), "{because}, and mended");
+    }
+}
+
+#[test]
 fn rewriting_keeps_what_was_there() {
     let text = TWO.replace(" D\n", &format!(" '{DIGEST}'\n"));
     let mut document = Document::parse(&text).unwrap();

@@ -9,11 +9,14 @@ use std::collections::HashMap;
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
+use ipnet::IpNet;
+
 use crate::fault::Fault;
 use crate::object::is_host;
+use crate::peer::TrustedProxies;
 use crate::policy::pattern::{Form, HostKind, HostPattern, ResourcePattern};
 use crate::policy::rule::method_bit;
-use crate::policy::{Criteria, Criterion, Requirement, Rule, syntax};
+use crate::policy::{Criteria, Criterion, Network, Policy, Requirement, Rule, syntax};
 use crate::subject::Subject;
 use crate::work::Budget;
 
@@ -58,6 +61,71 @@ pub(super) fn lints(rules: &[Rule]) -> Vec<Lint> {
         earlier.add(n, rule);
     }
     lints
+}
+
+impl Policy {
+    /// Rules for networks that have addresses in common with `trusted`, one lint for each rule.
+    ///
+    /// Who asks from a trusted network is taken for a proxy: whatever address such a client claims is believed, and a
+    /// request without forwarding headers has the address of the proxy that sent it. So a rule for people in such
+    /// a network can be slipped by them, and met by everybody if a proxy leaves the headers out.
+    pub fn lint_networks(&self, trusted: &TrustedProxies) -> Vec<Lint> {
+        let mut lints = Vec::new();
+        // Rules so far that deny what comes from a proxy itself.
+        let mut denied: Vec<&Rule> = Vec::new();
+        let trusted: Vec<(&IpNet, Network)> = trusted
+            .networks()
+            .iter()
+            .filter_map(|proxies| Some((proxies, proxies.to_string().parse().ok()?)))
+            .collect();
+        for (n, rule) in self.rules().iter().enumerate() {
+            let mut shared = rule.criteria.networks.iter().flat_map(|network| {
+                let found = trusted.iter().filter(|(_, other)| network.covers(other) || other.covers(network));
+                found.map(move |(proxies, other)| (network, *proxies, *other))
+            });
+            if rule.requirement == Requirement::Deny && shared.clone().next().is_some() {
+                denied.push(rule);
+            }
+            if let Some((network, proxies, _)) = shared.find(|shared| is_risky(rule, *shared, &denied)) {
+                lints.push(warning(n, Criterion::Networks, None, shared_network(network, proxies)));
+            }
+        }
+        lints
+    }
+}
+
+/// Whether it matters that a network of `rule` has addresses in common with one that proxies are believed from, which
+/// is given in both forms.
+fn is_risky(rule: &Rule, (network, proxies, trusted): (&Network, &IpNet, Network), denied: &[&Rule]) -> bool {
+    if network.to_string().ends_with("/0") {
+        // Everybody is meant.
+        return false;
+    }
+    // Nobody else is at the address of a proxy itself, or on this machine.
+    let proxies_alone = proxies.prefix_len() == proxies.max_prefix_len() || proxies.addr().is_loopback();
+    if !proxies_alone || rule.requirement == Requirement::Deny {
+        return !proxies_alone;
+    }
+    let from_proxies = Criteria { networks: vec![trusted], ..rule.criteria.clone() };
+    !denied.iter().any(|other| Covered::new(&other.criteria, &from_proxies).everything())
+}
+
+fn shared_network(network: &Network, proxies: &IpNet) -> Fault {
+    let is_one = proxies.prefix_len() == proxies.max_prefix_len();
+    let proxies = if is_one { proxies.addr().to_string() } else { proxies.to_string() };
+    let fault = Fault::new(format!(
+        "the network `{network}` of this rule and `{proxies}` of `server.trusted_proxies` have addresses in common"
+    ));
+    if is_one || proxies.starts_with("127.") {
+        return fault.help(format!(
+            "A request without `X-Forwarded-For` has the proxy's own address, so everybody would count as from \
+             there: leave it out of the network, or deny `networks: {proxies}` in a rule above."
+        ));
+    }
+    fault.help(
+        "Who asks from there is taken for a proxy and can claim any address, and a request without `X-Forwarded-For` \
+         has the proxy's own. List the addresses of your proxies, and nothing wider, as `server.trusted_proxies`.",
+    )
 }
 
 fn warning(rule: usize, criterion: Criterion, entry: Option<usize>, fault: Fault) -> Lint {
@@ -408,8 +476,9 @@ fn covers_groups<T: std::fmt::Display>(wide: &[Vec<T>], narrow: &[Vec<T>]) -> bo
 #[cfg(test)]
 mod tests {
     use super::{Criteria, HostPattern, Lint, Requirement, Severity, lints};
-    use crate::policy::Rule;
+    use crate::peer::{TrustedNetwork, TrustedProxies};
     use crate::policy::tests::rule;
+    use crate::policy::{Policy, Rule};
 
     fn lint(lines: &[&str]) -> Vec<Lint> {
         let rules: Vec<Rule> = lines.iter().map(|line| rule(line)).collect();
@@ -473,6 +542,44 @@ mod tests {
             assert_eq!(lint(&[&format!("two_factor {fine}")]), [], "{fine}");
         }
         assert_eq!(lint(&["two_factor ^(a|b).example$"]).len(), 1);
+    }
+
+    #[test]
+    fn a133_a_rule_for_a_network_that_proxies_are_believed_from_is_told() {
+        const LAN: &str = "bypass a.example.com networks=192.168.0.0/16";
+        #[rustfmt::skip]
+        let table: [(&str, Option<&[&str]>, &[&str], &[(usize, &str)]); 15] = [
+            // because                                      trusted                    rules                                                        told
+            ("inside and outside, proxy on loopback",       None,                      &[LAN, "one_factor a.example.com"],                          &[]),
+            ("inside and outside, proxy elsewhere",         Some(&["10.0.0.2"]),       &[LAN, "one_factor a.example.com"],                          &[]),
+            ("people and proxies in one network",           Some(&["10.0.0.0/8"]),     &["bypass a.example.com networks=10.0.0.0/8"],               &[(0, "nothing wider")]),
+            ("people in a part of it",                      Some(&["10.0.0.0/8"]),     &["one_factor a.example.com networks=10.5.0.0/16"],          &[(0, "nothing wider")]),
+            ("they could slip a deny",                      Some(&["10.0.0.0/8"]),     &["deny a.example.com networks=10.5.0.0/16"],                &[(0, "nothing wider")]),
+            ("a part of theirs is trusted",                 Some(&["192.168.1.0/24"]), &["one_factor a.example.com", LAN],                          &[(1, "nothing wider")]),
+            ("the proxy is in the network",                 Some(&["192.168.1.2"]),    &[LAN],                                                      &[(0, "deny `networks: 192.168.1.2`")]),
+            ("and what comes from it alone is denied",      Some(&["192.168.1.2"]),    &["deny *.example.com networks=192.168.1.2", LAN],           &[]),
+            ("but for some paths only",                     Some(&["192.168.1.2"]),    &["deny *.example.com networks=192.168.1.2 resources=^/x", LAN], &[(1, "deny `networks")]),
+            ("or too late",                                 Some(&["192.168.1.2"]),    &[LAN, "deny *.example.com networks=192.168.1.2"],           &[(0, "deny `networks")]),
+            ("the default: loopback",                       None,                      &["bypass a.example.com networks=127.0.0.1"],                &[(0, "without `X-Forwarded-For`")]),
+            ("loopback, spelt as IPv6",                     None,                      &["bypass a.example.com networks=::ffff:127.0.0.0/104"],     &[(0, "without `X-Forwarded-For`")]),
+            ("denying this machine shuts nothing open",     None,                      &["deny a.example.com networks=127.0.0.0/8"],                &[]),
+            ("any address there is",                        None,                      &["one_factor a.example.com networks=0.0.0.0/0"],            &[]),
+            ("one lint a rule, and each its own",           Some(&["10.0.0.0/8", "fc00::/7"]), &["bypass a.example.com networks=10.0.0.1,10.0.0.2,fd00::1", "bypass b.example.com networks=fd00::/8"], &[(0, "nothing wider"), (1, "nothing wider")]),
+        ];
+        for (because, trusted, lines, told) in table {
+            let trusted = trusted.map_or_else(TrustedProxies::default, |networks| {
+                let networks = networks.iter().map(|text| text.parse::<TrustedNetwork>().unwrap().0);
+                TrustedProxies::new(networks.collect())
+            });
+            let policy = Policy::compile(lines.iter().map(|line| rule(line)).collect(), Requirement::Deny);
+            let lints = policy.lint_networks(&trusted);
+            assert_eq!(lints.len(), told.len(), "{because}: {lints:?}");
+            for (lint, (rule, help)) in lints.iter().zip(told) {
+                assert_eq!((lint.rule, lint.severity), (*rule, Severity::Warning), "{because}");
+                assert!(lint.fault.message.contains("have addresses in common"), "{lint:?}");
+                assert!(lint.fault.help.as_ref().unwrap().contains(help), "{because}: {lint:?}");
+            }
+        }
     }
 
     #[test]

@@ -115,7 +115,7 @@ async fn start(
     let opened = gate_runtime.spawn(async move { Sessions::open_store(&store).await });
     let sessions = Arc::new(opened.await.map_err(|error| Fault::new(error.to_string()))??);
     let pool = HashingPool::start(settings.hashing_pool).map_err(no_thread)?;
-    let signin = SignIn::new(accounts, settings.regulation, pool)
+    let signin = SignIn::new(Arc::clone(&accounts), settings.regulation, pool)
         .map_err(|_| Fault::new("the system has no randomness to give"))?;
     let signin = Arc::new(signin);
     let policy = Arc::new(settings.policy);
@@ -158,6 +158,7 @@ async fn start(
         path: settings.metrics.as_ref().map_or_else(String::new, |listener| listener.address.base_path().to_owned()),
         metrics: Arc::clone(&metrics),
         sessions: Arc::clone(&sessions),
+        accounts,
         log,
     });
 
@@ -367,6 +368,7 @@ struct MetricsPage {
     path: String,
     metrics: Arc<Metrics>,
     sessions: Arc<Sessions>,
+    accounts: Arc<FileBackend>,
     log: log::Counter,
 }
 
@@ -395,6 +397,7 @@ impl MetricsPage {
                     store_errors: stats.store_errors,
                     touches_dropped: stats.touches_dropped,
                 };
+                self.metrics.users_file_is_stale(self.accounts.is_stale());
                 match self.metrics.render(counts, self.log.counts()) {
                     Ok(page) => (StatusCode::OK, page),
                     Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into_bytes()),

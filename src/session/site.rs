@@ -254,6 +254,12 @@ pub struct Site {
 }
 
 impl Site {
+    /// Whether browsers take a cookie of this name over TLS only, and so none that somebody on the way, or another
+    /// host below the domain, sets by plain http (RFC 6265bis section 4.1.3).
+    pub fn cookie_needs_tls(&self) -> bool {
+        ["__Secure-", "__Host-"].iter().any(|prefix| self.cookie_name.starts_with(prefix))
+    }
+
     /// `domain` with defaults for all else and no portal.
     pub fn new(domain: CookieDomain) -> Site {
         Site {
@@ -293,7 +299,7 @@ impl Sites {
             ));
         }
         for (n, site) in sites.iter().enumerate() {
-            if let Err(fault) = check_name(&site.cookie_name) {
+            if let Err(fault) = check_name(&site.cookie_name, &site.domain) {
                 faults.push((n, "name", fault));
             }
             if let Some(earlier) = sites.iter().take(n).find(|earlier| earlier.domain.covers(site.domain.as_str())) {
@@ -344,8 +350,8 @@ impl<'a> IntoIterator for &'a Sites {
     }
 }
 
-/// Checks that `name` is a token (RFC 9110 section 5.6.2), and that browsers take it together with a `Domain`.
-fn check_name(name: &str) -> Result<(), Fault> {
+/// Checks that `name` is a token (RFC 9110 section 5.6.2), and that browsers take it for `domain`.
+fn check_name(name: &str, domain: &CookieDomain) -> Result<(), Fault> {
     if name.is_empty() {
         return Err(Fault::new("an empty cookie name"));
     }
@@ -355,7 +361,8 @@ fn check_name(name: &str) -> Result<(), Fault> {
             .help("Use letters, digits, `-` and `_`.")
             .at(at..at + 1));
     }
-    if name.get(..7).is_some_and(|prefix| prefix.eq_ignore_ascii_case("__host-")) {
+    // The cookie of an address has no `Domain`, and may be called so.
+    if name.get(..7).is_some_and(|prefix| prefix.eq_ignore_ascii_case("__host-")) && !domain.is_address() {
         return Err(Fault::new(format!("cookie name `{name}` forbids a domain")).help(
             "Browsers bind `__Host-` cookies to one host; the session must reach them all. `__Secure-` is fine.",
         ));
@@ -461,6 +468,25 @@ mod tests {
             let mut bad = site("example.com");
             bad.cookie_name = name.to_owned();
             assert_eq!(keys_at_fault(vec![bad]), [(0, "name")], "{name}");
+        }
+    }
+
+    #[test]
+    fn a134_a_cookie_name_with_a_prefix_is_one_that_browsers_take() {
+        #[rustfmt::skip]
+        let table = [
+            // because                                       domain          name               good   over TLS only
+            ("kept out of plain http",                       "example.com",  "__Secure-sid",    true,  true),
+            ("no prefix",                                    "example.com",  "sid",             true,  false),
+            ("not every browser knows it in lower case",     "example.com",  "__secure-sid",    true,  false),
+            ("bound to one host, and the domain has many",   "example.com",  "__Host-sid",      false, true),
+            ("bound to one host, and there is no other",     "192.0.2.1",    "__Host-sid",      true,  true),
+            ("a longer prefix of the same kind",             "example.com",  "__Host-Http-sid", false, true),
+        ];
+        for (because, domain, name, good, over_tls) in table {
+            let site = Site { cookie_name: name.to_owned(), ..site(domain) };
+            assert_eq!(site.cookie_needs_tls(), over_tls, "{because}");
+            assert_eq!(Sites::new(vec![site]).is_ok(), good, "{because}");
         }
     }
 

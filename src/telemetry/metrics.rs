@@ -133,6 +133,7 @@ pub struct Metrics {
     touches_dropped: IntCounter,
     log_lines_dropped: IntCounterVec,
     log_lines_repeated: IntCounter,
+    users_file_stale: IntGauge,
     rules: usize,
 }
 
@@ -208,6 +209,10 @@ impl Metrics {
             "portcullis_log_lines_repeated_total",
             "Log lines counted instead of written because they repeated others of the same second.",
         )?;
+        let users_file_stale = IntGauge::new(
+            "portcullis_users_file_stale",
+            "1 while the users file has changed and could not be taken over, else 0.",
+        )?;
         let build = IntGaugeVec::new(
             Opts::new("portcullis_build_info", "Always 1; the version that runs is in the label."),
             &["version"],
@@ -226,6 +231,7 @@ impl Metrics {
         registry.register(Box::new(touches_dropped.clone()))?;
         registry.register(Box::new(log_lines_dropped.clone()))?;
         registry.register(Box::new(log_lines_repeated.clone()))?;
+        registry.register(Box::new(users_file_stale.clone()))?;
         registry.register(Box::new(build))?;
         let handles = endpoints.len() * Outcome::ALL.len() * (rules + 2);
         let durations = endpoints.iter().map(|name| durations.with_label_values(&[name])).collect();
@@ -253,6 +259,7 @@ impl Metrics {
             touches_dropped,
             log_lines_dropped,
             log_lines_repeated,
+            users_file_stale,
             rules,
         })
     }
@@ -309,6 +316,11 @@ impl Metrics {
     /// Connections of a listener that were closed because they took too long.
     pub fn cut(&self, listener: Listener) -> IntCounter {
         self.cut.with_label_values(&[listener.label()])
+    }
+
+    /// Whether the users file has changed and could not be taken over.
+    pub fn users_file_is_stale(&self, is_stale: bool) {
+        self.users_file_stale.set(i64::from(is_stale));
     }
 
     /// The page that Prometheus reads, with these counts of the session room and of the log.

@@ -155,7 +155,9 @@ impl Drop for Portcullis {
             return;
         }
         let log = std::fs::read_to_string(self.dir.path().join("portcullis.log")).unwrap_or_default();
-        for secret in ["authelia_session=", "Basic am9", "$5$", "$argon2", "not a secret", "correct horse"] {
+        for secret in
+            ["authelia_session=", "portcullis_session=", "Basic am9", "$5$", "$argon2", "not a secret", "correct horse"]
+        {
             assert!(!log.contains(secret), "A105: `{secret}` is in the log:\n{log}");
         }
     }

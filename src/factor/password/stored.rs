@@ -45,7 +45,7 @@ impl FromStr for PasswordHash {
             }
             ["", "y", params, salt, key] => yescrypt_fields(params, salt, key)?,
             ["", name, rounds, salt, key] if name.starts_with("pbkdf2") => pbkdf2_fields(name, rounds, salt, key)?,
-            ["", "", ..] | ["", _] => return Err(mistyped("password")),
+            ["", "", ..] | ["", _] | ["", _, _] => return Err(mistyped("password")),
             ["", name, ..] => return Err(unknown_format(name)),
             _ => {
                 return Err(Fault::new("the password is not a digest")
