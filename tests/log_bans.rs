@@ -144,7 +144,7 @@ fn found_by_fail2ban(log: &str, more: &[&str]) -> Failures {
 }
 
 #[test]
-fn fail2ban_sees_who_fails_and_nobody_who_is_only_named() {
+fn a105_fail2ban_sees_who_fails_and_nobody_who_is_only_named() {
     for format in ["text", "json"] {
         let (log, expected) = real_log(format);
         assert_eq!(found_by_fail2ban(&log, &[]), expected, "{format}:\n{log}");
@@ -262,7 +262,7 @@ impl CrowdSec {
 }
 
 #[test]
-fn crowdsec_sees_who_fails_and_nobody_who_is_only_named() {
+fn a105_crowdsec_sees_who_fails_and_nobody_who_is_only_named() {
     let crowdsec = CrowdSec::new();
     for format in ["text", "json"] {
         let (log, expected) = real_log(format);
