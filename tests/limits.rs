@@ -275,24 +275,75 @@ fn a89_strangers_do_not_keep_proxies_out() {
     drop(strangers);
 }
 
-#[test]
-fn a102_out_of_descriptors_those_who_are_connected_are_served() {
+/// A server that is told by `ulimit` how many descriptors it may open, the address of its gate and that of its portal.
+fn start_under(ulimit: &str, more: &str) -> (tempfile::TempDir, Process, SocketAddr, SocketAddr) {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("users.yaml"), "users: {}\n").expect("write");
-    let config = CONFIG.replace("{more}", "");
+    let config = CONFIG.replace("{more}", more);
     let config =
         ["{gate}", "{portal}", "{metrics}"].iter().fold(config, |text, name| text.replace(name, "127.0.0.1:0"));
     std::fs::write(folder.path().join("portcullis.yaml"), config).expect("write the configuration");
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 64; exec \"$0\" serve --config portcullis.yaml", env!("CARGO_BIN_EXE_portcullis")]);
-    command.current_dir(folder.path()).env_clear();
+    let script = format!("{ulimit}; exec \"$0\" serve --config portcullis.yaml");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_portcullis")]).current_dir(folder.path()).env_clear();
     let mut server = Process::start("portcullis", &mut command, folder.path().join("log"));
-    let gate: SocketAddr = server.wait_for("its ready line", |process| {
+    let (gate, portal) = server.wait_for("its ready line", |process| {
         let output = process.output();
-        output.split_once("ready gate=")?.1.split_whitespace().next()?.parse().ok()
+        let (line, _) = output.split_once("ready gate=")?.1.split_once('\n')?;
+        let (gate, rest) = line.split_once(" portal=")?;
+        Some((gate.parse().ok()?, rest.split_whitespace().next()?.parse().ok()?))
     });
+    (folder, server, gate, portal)
+}
+
+#[test]
+fn a120_slow_clients_of_the_portal_leave_the_gate_its_descriptors() {
+    // A hard limit that is low, as containers and units may have it, and what that leaves the portal.
+    let (_folder, mut server, gate, portal) = start_under("ulimit -n 128", ", timeouts: {read: 1m}");
+    let half = b"POST /api/firstfactor HTTP/1.1\r\nHost: auth.example.com\r\nContent-Type: application/json\r\nContent-Length: 64\r\n\r\n{";
+    let slow: Vec<_> = (0..200)
+        .map(|_| {
+            let mut stream = connect(portal);
+            stream.write_all(half).expect("send half of it");
+            stream
+        })
+        .collect();
+    let mut open = 0;
+    server.wait_for("the portal to take all that it can", |process| {
+        let before = open;
+        open = std::fs::read_dir(format!("/proc/{}/fd", process.id())).expect("its descriptors").count();
+        (open > 25 && open == before).then_some(())
+    });
+    let mut fresh: Vec<_> = (0..40).map(|_| connect(gate)).collect();
+    for stream in &mut fresh {
+        is_served(stream, "a proxy, while the portal is full");
+    }
+    drop(slow);
+    let log = server.output();
+    for words in ["limit=128", "LimitNOFILE=", "ulimit -n", "ulimits", "server.max_connections"] {
+        assert!(log.contains(words), "`{words}` is not in\n{log}");
+    }
+}
+
+#[test]
+fn a120_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
+    let (_folder, server, ..) = start_under("ulimit -S -n 64; ulimit -H -n 4096", ", max_connections: 100");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("its limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    let numbers: Vec<&str> = line.split_whitespace().filter(|word| word.parse::<u32>().is_ok()).collect();
+    assert_eq!(numbers, ["4096", "4096"], "soft and hard: {line}");
+    assert!(!server.output().contains("LimitNOFILE="), "all fits: {}", server.output());
+}
+
+#[test]
+fn a102_out_of_descriptors_those_who_are_connected_are_served() {
+    let (_folder, mut server, gate, _) = start_under("ulimit -n 4096", ", max_connections: 1000");
     let mut open = connect(gate);
     is_served(&mut open, "at first");
+    // Less than it counted on when it started.
+    let pid = server.id().to_string();
+    let lowered = Command::new("prlimit").args(["--pid", &pid, "--nofile=64:64"]).status().expect("run prlimit");
+    assert!(lowered.success());
     let crowd: Vec<_> = (0..100).map(|_| connect(gate)).collect();
     server.wait_for("a word about it", |process| {
         process.output().contains("connections can't be accepted").then_some(())

@@ -43,7 +43,7 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// How long a connection may be without a request (`server.timeouts.idle`, 75 s).
     pub idle_timeout: Duration,
-    /// Connections of trusted peers to each listener at any one time (`server.max_connections`, 16384).
+    /// Connections of trusted peers to the gate, and to the portal, at any one time (`server.max_connections`, 16384).
     pub max_connections: usize,
     /// Threads of the gate (`server.workers`); `None` is one for each processor.
     pub workers: Option<usize>,

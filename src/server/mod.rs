@@ -6,6 +6,7 @@
 
 mod connection;
 pub mod deadline;
+mod descriptors;
 pub mod express;
 pub mod listener;
 mod request_line;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::deadline::Patience;
+use self::descriptors::Places;
 use self::express::Plain;
 use self::listener::{Bound, ConnectionLimits, Counts, Handler};
 use self::tls::Certificates;
@@ -39,7 +41,7 @@ use crate::fault::Fault;
 use crate::identity::file::FileBackend;
 use crate::peer::Peer;
 use crate::portal::{self, Portal};
-use crate::session::Sessions;
+use crate::session::{Sessions, StoreSettings};
 use crate::signin::SignIn;
 use crate::signin::pool::HashingPool;
 use crate::telemetry::log;
@@ -109,6 +111,10 @@ async fn start(
     accounts.watch().map_err(no_thread)?;
     // On the gate's runtime: connections to the store belong to whoever waits for them most.
     let store = settings.session;
+    let store_connections = match &store.store {
+        StoreSettings::Memory { .. } => 0,
+        StoreSettings::Redis(redis) => redis.max_connections as usize,
+    };
     let opened = gate_runtime.spawn(async move { Sessions::open_store(&store).await });
     let sessions = Arc::new(opened.await.map_err(|error| Fault::new(error.to_string()))??);
     let pool = HashingPool::start(settings.hashing_pool).map_err(no_thread)?;
@@ -158,11 +164,12 @@ async fn start(
         log,
     });
 
-    let limits = ConnectionLimits {
-        connections: settings.limits.max_connections,
-        // Proxies ask the gate; others only probe it, scrape it, or mean it no good.
-        strangers: (settings.limits.max_connections / 16).max(16),
-        trusted: settings.trusted_proxies,
+    let gates = 1 + usize::from(settings.grpc.is_some());
+    let shares = descriptors::share_out(settings.limits.max_connections, gates, store_connections);
+    let limits = |places: Places| ConnectionLimits {
+        connections: places.trusted,
+        strangers: places.untrusted,
+        trusted: settings.trusted_proxies.clone(),
         header_bytes: settings.limits.read_buffer,
         patience: Patience {
             read: settings.limits.read_timeout,
@@ -170,8 +177,6 @@ async fn start(
             idle: settings.limits.idle_timeout,
         },
     };
-    // People are nobody's trusted proxy, and may come to the portal directly.
-    let portal_limits = ConnectionLimits { strangers: limits.connections, ..limits.clone() };
     let counts = |listener| Counts {
         open: metrics.connections(listener),
         turned_away: metrics.turned_away(listener),
@@ -183,7 +188,7 @@ async fn start(
     Certificates::watch(&watched).map_err(no_thread)?;
     // Inside the runtime that will serve it.
     let bind_gate = async |key: &str, listener: &config::Listener, tls, kind: Listener| {
-        let (address, limits, counts) = (listener.address.clone(), limits.clone(), counts(kind));
+        let (address, limits, counts) = (listener.address.clone(), limits(shares.gate), counts(kind));
         let task = gate_runtime.spawn(async move { Bound::bind(&address, tls, limits, counts).await });
         task.await
             .map_err(|error| Fault::new(error.to_string()))?
@@ -194,12 +199,13 @@ async fn start(
         Some(listener) => Some(bind_gate("server.grpc.address", listener, grpc_tls, Listener::Grpc).await?),
         None => None,
     };
-    let bound_portal = Bound::bind(&settings.portal.address, portal_tls, portal_limits, counts(Listener::Portal))
-        .await
-        .map_err(|error| unbound("portal.address", &settings.portal.address, &error))?;
+    let bound_portal =
+        Bound::bind(&settings.portal.address, portal_tls, limits(shares.portal), counts(Listener::Portal))
+            .await
+            .map_err(|error| unbound("portal.address", &settings.portal.address, &error))?;
     let bound_metrics = match &settings.metrics {
         Some(listener) => Some(
-            Bound::bind(&listener.address, certificates(listener)?, limits, counts(Listener::Metrics))
+            Bound::bind(&listener.address, certificates(listener)?, limits(shares.metrics), counts(Listener::Metrics))
                 .await
                 .map_err(|error| unbound("telemetry.metrics.address", &listener.address, &error))?,
         ),
