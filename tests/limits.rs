@@ -447,6 +447,80 @@ fn a102_http2_floods_end_their_own_connection_at_most() {
     assert!(grown < 16 * 1_024, "{grown} KiB more than before");
 }
 
+/// Reads one frame: its kind, its stream and its payload.
+fn read_frame(stream: &mut impl Read) -> io::Result<(u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head)?;
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    stream.read_exact(&mut payload)?;
+    Ok((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+}
+
+#[test]
+fn a122_the_portal_takes_few_streams_and_little_of_each() {
+    let server = start(", timeouts: {read: 1m}");
+    let mut stream = connect(server.portal);
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("send");
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).expect("send");
+    let (kind, _, settings) = read_frame(&mut stream).expect("its settings");
+    assert_eq!(kind, SETTINGS);
+    let setting = |wanted: u16| {
+        let mut settings = settings.chunks(6);
+        settings
+            .find_map(|at| at.strip_prefix(&wanted.to_be_bytes()))
+            .map(|value| u32::from_be_bytes([value[0], value[1], value[2], value[3]]))
+    };
+    assert_eq!(setting(3), Some(32), "streams (SETTINGS_MAX_CONCURRENT_STREAMS)");
+    assert_eq!(setting(4), Some(16_384), "bytes of each (SETTINGS_INITIAL_WINDOW_SIZE)");
+    let kind = [&[0, 12][..], b"content-type", &[16], b"application/json"].concat();
+    let post = [block("POST", "/api/firstfactor"), kind].concat(); // and the body is waited for
+    for n in 0..40 {
+        stream.write_all(&frame(HEADERS, END_HEADERS, 2 * n + 1, &post)).expect("send");
+    }
+    let refused = std::iter::from_fn(|| read_frame(&mut stream).ok())
+        .filter(|(kind, ..)| *kind == RST_STREAM)
+        .map(|(_, stream, reason)| (stream, reason))
+        .take(8)
+        .collect::<Vec<_>>();
+    assert_eq!(refused, (32..40).map(|n| (2 * n + 1, vec![0, 0, 0, 7])).collect::<Vec<_>>(), "REFUSED_STREAM");
+}
+
+#[test]
+fn a122_one_address_does_not_fill_the_room_for_bodies() {
+    let server = start(", timeouts: {read: 1m}");
+    let head = "POST /api/firstfactor HTTP/1.1\r\nHost: auth.example.com\r\nContent-Type: application/json\r\nContent-Length: ";
+    let unfinished = [format!("{head}16384\r\n\r\n").as_bytes(), &[b' '; 16_383]].concat();
+    // A quarter of 8 MiB is 128 bodies of 16 KiB; what is beyond is answered at once.
+    let mut slow: Vec<_> = (0..150)
+        .map(|_| {
+            let mut stream = connect_from([127, 0, 0, 2], server.portal);
+            stream.write_all(&unfinished).expect("send");
+            stream
+        })
+        .collect();
+    for stream in &slow {
+        stream.set_nonblocking(true).expect("do not wait");
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut refused = 0;
+    while refused < 150 - 128 {
+        assert!(Instant::now() < deadline, "only {refused} were refused: more than a quarter was taken");
+        slow.retain_mut(|stream| {
+            let mut text = [0; 1024];
+            let Ok(length) = stream.read(&mut text) else { return true };
+            let text = String::from_utf8_lossy(&text[..length]);
+            assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("\r\nretry-after: "), "{text}");
+            refused += 1;
+            false
+        });
+    }
+    let body = r#"{"username":"john","password":"password"}"#;
+    let mut other = connect(server.portal);
+    other.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).expect("ask");
+    assert_eq!(answer(&mut other).expect("an answer"), "HTTP/1.1 200 OK", "from another address");
+    drop(slow);
+}
+
 // ---- strangers ----
 
 #[test]

@@ -49,7 +49,7 @@ pub struct Limits {
     pub workers: Option<usize>,
     /// How long requests may go on after SIGTERM (`server.drain_timeout`, 10 s).
     pub drain: Duration,
-    /// The longest body that the portal takes, in bytes (`portal.body_limit`, 64 KiB).
+    /// The longest body that the portal takes, in bytes (`portal.body_limit`, 16 KiB).
     pub body: usize,
 }
 
@@ -278,7 +278,7 @@ pub(super) fn limits(root: &Section<'_>, faults: &mut Faults) -> Limits {
         max_connections: server.integer("max_connections", 1..=1_000_000, faults).unwrap_or(16384),
         workers: server.integer("workers", 1..=1024, faults),
         drain: server.span("drain_timeout", faults).and_then(Span::duration).unwrap_or(Duration::from_secs(10)),
-        body: root.section("portal", faults).size("body_limit", bytes, faults).unwrap_or(64 * 1024),
+        body: root.section("portal", faults).size("body_limit", bytes, faults).unwrap_or(16 * 1024),
     }
 }
 

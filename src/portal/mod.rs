@@ -6,6 +6,7 @@
 //!
 //! The portal never talks to the gate. They meet in the session store.
 
+mod body;
 mod csrf;
 mod form;
 mod json;
@@ -34,10 +35,10 @@ use crate::session::{Sessions, StoreUnavailable};
 use crate::signin::SignIn;
 use crate::telemetry::metrics::Metrics;
 
+use body::{Bodies, Unread};
 use csrf::{CrossSite, Provenance};
-use json::Unread;
 use pages::{Asset, Notice};
-use reply::{Reply, UNAVAILABLE};
+use reply::{BUSY, Reply, UNAVAILABLE};
 use visit::{Astray, Visit};
 
 const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
@@ -50,7 +51,7 @@ pub struct Settings {
     pub base_path: String,
     /// Whose forwarded facts are believed (`server.trusted_proxies`).
     pub trusted_proxies: TrustedProxies,
-    /// The longest body that is read, in bytes; 64 KiB by default.
+    /// The longest body that is read, in bytes; 16 KiB by default.
     pub body_limit: usize,
     /// How long a body may take to arrive; 6 seconds by default.
     pub body_time: Duration,
@@ -61,7 +62,7 @@ impl Default for Settings {
         Settings {
             base_path: String::new(),
             trusted_proxies: TrustedProxies::default(),
-            body_limit: 64 * 1024,
+            body_limit: 16 * 1024,
             body_time: Duration::from_secs(6),
         }
     }
@@ -74,6 +75,7 @@ pub struct Portal {
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
     settings: Settings,
+    bodies: Bodies,
     content_policy: HeaderValue,
 }
 
@@ -87,6 +89,7 @@ enum Refusal {
     TooLarge,
     TooSlow,
     Broken,
+    NoRoom,
     Unavailable(StoreUnavailable),
 }
 
@@ -108,6 +111,7 @@ impl From<Unread> for Refusal {
             Unread::TooLarge => Refusal::TooLarge,
             Unread::TooSlow => Refusal::TooSlow,
             Unread::Broken => Refusal::Broken,
+            Unread::NoRoom => Refusal::NoRoom,
         }
     }
 }
@@ -127,7 +131,7 @@ impl Refusal {
             Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Refusal::Broken => StatusCode::BAD_REQUEST,
-            Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::NoRoom | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -143,7 +147,9 @@ impl Portal {
     ) -> Portal {
         let base_path = settings.base_path.trim_end_matches('/').to_owned();
         let content_policy = pages::content_policy(sessions.sites());
-        Portal { sessions, signin, policy, metrics, settings: Settings { base_path, ..settings }, content_policy }
+        let bodies = Bodies::new(settings.body_limit, settings.body_time);
+        let settings = Settings { base_path, ..settings };
+        Portal { sessions, signin, policy, metrics, settings, bodies, content_policy }
     }
 
     /// Answers one request. Infallible: whatever went wrong, the answer says so.
@@ -249,6 +255,7 @@ impl Portal {
             }
             Refusal::CrossSite => reply::failed(status, "The request was not made by the portal's own pages."),
             Refusal::MediaType => reply::failed(status, "Send JSON, with `Content-Type: application/json`."),
+            Refusal::NoRoom => reply::retry_later(reply::failed(status, BUSY)),
             Refusal::Unavailable(_) => reply::retry_later(reply::failed(status, UNAVAILABLE)),
         }
     }
@@ -278,12 +285,13 @@ impl Portal {
             Refusal::TooLarge => ("Too much", "The form is larger than this server takes.".to_owned(), Some("Open the sign-in page")),
             Refusal::TooSlow => ("Too slow", "The form took too long to arrive.".to_owned(), Some("Open the sign-in page")),
             Refusal::Broken => ("Something is missing", "The form did not arrive as a whole.".to_owned(), Some("Open the sign-in page")),
+            Refusal::NoRoom => ("Busy", BUSY.to_owned(), Some("Try again")),
             Refusal::Unavailable(_) => ("Not available", UNAVAILABLE.to_owned(), Some("Try again")),
         };
         let page = Notice { base: &self.settings.base_path, title, message: &message, link };
         let reply = pages::render(refusal.status(), &page, &self.content_policy);
         match refusal {
-            Refusal::Unavailable(_) => reply::retry_later(reply),
+            Refusal::NoRoom | Refusal::Unavailable(_) => reply::retry_later(reply),
             _ => reply,
         }
     }
@@ -303,7 +311,12 @@ impl Portal {
             }
             Refusal::CrossSite => tracing::warn!(%peer, ?path, "refused a request that another site may have made"),
             Refusal::Unavailable(error) => state::log_unavailable(error),
-            Refusal::MediaType | Refusal::EarlyData | Refusal::TooLarge | Refusal::TooSlow | Refusal::Broken => {
+            Refusal::MediaType
+            | Refusal::EarlyData
+            | Refusal::TooLarge
+            | Refusal::TooSlow
+            | Refusal::Broken
+            | Refusal::NoRoom => {
                 tracing::debug!(%peer, ?path, ?refusal, "refused a request");
             }
         }

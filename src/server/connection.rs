@@ -29,17 +29,13 @@ use crate::peer::Peer;
 /// The client's half of the HTTP/2 preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Streams open at once on one HTTP/2 connection; a proxy that has more to ask opens another.
-const STREAMS: u32 = 256;
-
 /// Streams reset by the peer before we looked at them (CVE-2023-44487), and streams reset by us for an
 /// error of the peer's (CVE-2025-8671): beyond these the connection ends.
 const RESET_BY_PEER: usize = 20;
 const RESET_BY_US: usize = 64;
 
-/// Bytes of bodies that one HTTP/2 stream, and all of a connection's, may send before we ask for more.
-const STREAM_WINDOW: u32 = 65_535;
-const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+/// How many streams' worth of bodies all of an HTTP/2 connection may send before we ask for more.
+const WINDOWS: u32 = 4;
 
 /// One accepted connection and what it needs.
 pub(super) struct Connection<H> {
@@ -161,11 +157,11 @@ impl<H: Handler> Connection<H> {
             .timer(TokioTimer::new())
             .keep_alive_interval(self.limits.patience.idle)
             .keep_alive_timeout(self.limits.patience.read)
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(H::STREAMS)
             .max_pending_accept_reset_streams(RESET_BY_PEER)
             .max_local_error_reset_streams(RESET_BY_US)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(H::STREAM_WINDOW)
+            .initial_connection_window_size(WINDOWS.saturating_mul(H::STREAM_WINDOW))
             .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
             .max_send_buf_size(64 * 1024)
             .serve_connection(io, service);

@@ -41,6 +41,12 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// Whether [`plain`](Handler::plain) takes anything.
     const TAKES_PLAIN: bool = false;
 
+    /// Streams open at once on one HTTP/2 connection; a peer that has more to ask opens another.
+    const STREAMS: u32 = 256;
+
+    /// Bytes that one HTTP/2 stream may send of its body before they are asked for.
+    const STREAM_WINDOW: u32 = 65_535;
+
     /// Answers one request that came from `peer`; `secure` tells whether it came over TLS.
     fn call(
         &self,

@@ -349,6 +349,10 @@ impl Handler for Grpc {
 impl Handler for Arc<Portal> {
     type Body = Full<Bytes>;
 
+    // Each stream of a stranger's may hold a body (A122).
+    const STREAMS: u32 = 32;
+    const STREAM_WINDOW: u32 = 16 * 1024;
+
     fn call(
         &self,
         request: Request<Incoming>,
