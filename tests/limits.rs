@@ -17,8 +17,9 @@ use harness::client::{Client, Request};
 use harness::portcullis::{CONFIG, Portcullis, question, start};
 use harness::process::Process;
 use harness::stranger::{self, Chance};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("connect");
@@ -113,6 +114,34 @@ fn a42_a_gate_with_client_certificates_hears_nobody_without_one() {
     };
     assert!(connect_tls(server.gate, &forger).is_err(), "a certificate of another authority");
     connect_tls(server.gate, &known.proxy).expect("still");
+}
+
+#[test]
+fn a123_where_clients_show_certificates_each_connection_shows_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let known = Certificates::new(folder.path());
+    let more = format!(", client_certificates: ['{}']", known.authority.display());
+    let strict = start(&format!("{}, trusted_proxies: ['192.0.2.1']", tls(folder.path(), &more)));
+    let open = start(&tls(folder.path(), ""));
+    let client = |version| {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&known.authority).expect("the authority")).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).expect("a version");
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.client_auth_cert_resolver = Arc::clone(&known.proxy.client_auth_cert_resolver);
+        // What it is given of a session it keeps for the next connection.
+        Arc::new(config)
+    };
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for (server, expected) in [(&strict, HandshakeKind::Full), (&open, HandshakeKind::Resumed)] {
+            let client = client(version);
+            let mut connection = || connect_tls(server.gate, &client).expect("served").0.conn.handshake_kind();
+            assert_eq!(connection(), Some(HandshakeKind::Full), "{version:?}: the first");
+            assert_eq!(connection(), Some(expected), "{version:?}: the second");
+        }
+    }
 }
 
 #[test]
