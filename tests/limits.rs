@@ -137,7 +137,7 @@ fn a123_where_clients_show_certificates_each_connection_shows_one() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         for (server, expected) in [(&strict, HandshakeKind::Full), (&open, HandshakeKind::Resumed)] {
             let client = client(version);
-            let mut connection = || connect_tls(server.gate, &client).expect("served").0.conn.handshake_kind();
+            let connection = || connect_tls(server.gate, &client).expect("served").0.conn.handshake_kind();
             assert_eq!(connection(), Some(HandshakeKind::Full), "{version:?}: the first");
             assert_eq!(connection(), Some(expected), "{version:?}: the second");
         }
@@ -256,6 +256,24 @@ fn a102_a_body_that_does_not_come_is_answered_408() {
         )
         .expect("ask");
     assert_eq!(answer(&mut stream).expect("an answer"), "HTTP/1.1 408 Request Timeout");
+}
+
+#[test]
+fn a127_a_body_is_read_as_it_was_sent_wherever_it_is_cut() {
+    // The digest of `a b#c`: behind a chunk's length it looks like a request line with a fragment.
+    const DIGEST: &str = "'$5$0123456789abcdef$UNL7S/q/0FNcT1iGH8aW0B3Cue1amG6nqsv47oKO9w/'";
+    let users = format!("users: {{john: {{displayname: John, password: {DIGEST}}}}}\n");
+    let server = Portcullis::start(&CONFIG.replace("{more}", ""), &[("users.yaml", &users)]);
+    let body = br#"{"username":"john","password":"a b#c"}"#;
+    let head = "POST /api/firstfactor HTTP/1.1\r\nHost: auth.example.com\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut stream = connect(server.portal);
+    let chunk = |bytes: &[u8]| [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
+    for at in 28..body.len() {
+        let (first, second) = body.split_at(at);
+        let request = [head.as_bytes(), &chunk(first), &chunk(second), b"0\r\n\r\n"].concat();
+        stream.write_all(&request).expect("sign in");
+        assert_eq!(answer(&mut stream).expect("an answer"), "HTTP/1.1 200 OK", "cut at {at}");
+    }
 }
 
 // ---- size and number ----

@@ -95,8 +95,8 @@ impl<H: Handler> Connection<H> {
             };
         }
         let mut lines = match speaks {
-            Speaks::Http1 => Some(RequestLines::default()),
-            Speaks::Http2 => None, // `:path` is compressed: nothing to see here
+            Speaks::Http1 if H::REFUSES_FRAGMENTS => Some(RequestLines::default()),
+            Speaks::Http1 | Speaks::Http2 => None, // `:path` is compressed: nothing to see there
         };
         if let Some(lines) = &mut lines {
             lines.screen(&mut read);

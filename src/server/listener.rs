@@ -41,6 +41,10 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// Whether [`plain`](Handler::plain) takes anything.
     const TAKES_PLAIN: bool = false;
 
+    /// Whether a request line with a `#` in it is refused (A08). Only where bodies are left unread, which may hold what looks
+    /// like a request line wherever their bytes are cut.
+    const REFUSES_FRAGMENTS: bool = false;
+
     /// Streams open at once on one HTTP/2 connection; a peer that has more to ask opens another.
     const STREAMS: u32 = 256;
 

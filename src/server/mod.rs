@@ -317,6 +317,7 @@ impl Handler for Arc<Gate> {
     }
 
     const TAKES_PLAIN: bool = true;
+    const REFUSES_FRAGMENTS: bool = true;
 
     async fn plain(&self, request: &Plain<'_>, peer: Peer, secure: bool, out: &mut Vec<u8>) -> bool {
         let (path, _) = request.target.split_once('?').unwrap_or((request.target, ""));
