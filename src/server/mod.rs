@@ -138,6 +138,7 @@ async fn start(
             refresh: settings.refresh,
             grpc: settings.grpc.is_some().then(|| authz::grpc::Settings {
                 message_bytes: settings.limits.read_buffer.saturating_mul(2).max(CHECK_BYTES),
+                message_time: settings.limits.read_timeout,
             }),
         },
         Arc::clone(&policy),
