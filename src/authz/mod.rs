@@ -397,7 +397,8 @@ impl Gate {
     }
 
     async fn basic(&self, attempt: Attempt<'_>, cache: Option<&BasicCache>, now: UnixTime) -> Result<Known, Failure> {
-        let outcome = self.signin.basic(attempt, cache, now).await;
+        // Elsewhere: every connection would have room for it.
+        let outcome = Box::pin(self.signin.basic(attempt, cache, now)).await;
         self.metrics.checked(Credential::Basic, signin::checked(&outcome));
         match outcome {
             Ok(signed_in) => Ok(Known::Basic(signed_in.identity)),

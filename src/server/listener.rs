@@ -222,8 +222,8 @@ impl Bound {
                 match (stream, tls) {
                     (Stream::Tcp(stream), None) => connection.serve(stream, false).await,
                     (Stream::Unix(stream), None) => connection.serve(stream, false).await,
-                    (Stream::Tcp(stream), Some(tls)) => connection.serve_tls(tls, stream).await,
-                    (Stream::Unix(stream), Some(tls)) => connection.serve_tls(tls, stream).await,
+                    (Stream::Tcp(stream), Some(tls)) => Box::pin(connection.serve_tls(tls, stream)).await,
+                    (Stream::Unix(stream), Some(tls)) => Box::pin(connection.serve_tls(tls, stream)).await,
                 }
             });
             open.push(deadline, task.abort_handle());

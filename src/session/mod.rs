@@ -152,7 +152,7 @@ impl Sessions {
         let chosen = match &candidates.first {
             None => None,
             Some(only) if candidates.more.is_empty() => self.valid(site, only.key(), now).await?,
-            Some(_) => self.valid_of(site, candidates.iter().map(SessionId::key).collect(), now).await?,
+            Some(_) => Box::pin(self.valid_of(site, candidates.iter().map(SessionId::key).collect(), now)).await?,
         };
         if let Some(found) = &chosen {
             self.note_activity(site, found, now);
@@ -366,47 +366,48 @@ impl Kept {
     }
 }
 
-/// The store that was chosen. Dispatch is a `match`, so that a lookup in memory allocates nothing.
+/// The store that was chosen. Dispatch is a `match`, so that a lookup in memory allocates nothing, nor has every
+/// connection room for one in Redis.
 impl Store for Kept {
     async fn load(&self, key: &Key) -> Result<Option<Arc<Session>>, StoreUnavailable> {
         match self {
             Kept::Memory(store) => store.load(key).await,
-            Kept::Redis(store) => store.load(key).await,
+            Kept::Redis(store) => Box::pin(store.load(key)).await,
         }
     }
 
     async fn load_all(&self, keys: &[Key]) -> Result<Vec<Option<Arc<Session>>>, StoreUnavailable> {
         match self {
             Kept::Memory(store) => store.load_all(keys).await,
-            Kept::Redis(store) => store.load_all(keys).await,
+            Kept::Redis(store) => Box::pin(store.load_all(keys)).await,
         }
     }
 
     async fn insert(&self, key: &Key, session: Arc<Session>) -> Result<(), StoreUnavailable> {
         match self {
             Kept::Memory(store) => store.insert(key, session).await,
-            Kept::Redis(store) => store.insert(key, session).await,
+            Kept::Redis(store) => Box::pin(store.insert(key, session)).await,
         }
     }
 
     async fn update(&self, key: &Key, session: Arc<Session>) -> Result<bool, StoreUnavailable> {
         match self {
             Kept::Memory(store) => store.update(key, session).await,
-            Kept::Redis(store) => store.update(key, session).await,
+            Kept::Redis(store) => Box::pin(store.update(key, session)).await,
         }
     }
 
     async fn remove(&self, key: &Key) -> Result<bool, StoreUnavailable> {
         match self {
             Kept::Memory(store) => store.remove(key).await,
-            Kept::Redis(store) => store.remove(key).await,
+            Kept::Redis(store) => Box::pin(store.remove(key)).await,
         }
     }
 
     async fn remove_all(&self, keys: &[Key]) -> Result<usize, StoreUnavailable> {
         match self {
             Kept::Memory(store) => store.remove_all(keys).await,
-            Kept::Redis(store) => store.remove_all(keys).await,
+            Kept::Redis(store) => Box::pin(store.remove_all(keys)).await,
         }
     }
 
@@ -420,7 +421,7 @@ impl Store for Kept {
     async fn flush(&self) {
         match self {
             Kept::Memory(store) => store.flush().await,
-            Kept::Redis(store) => store.flush().await,
+            Kept::Redis(store) => Box::pin(store.flush()).await,
         }
     }
 }
