@@ -23,8 +23,8 @@ use super::store::Key;
 /// The length of a cookie's value: 32 bytes in base64url without padding (RFC 4648 section 5).
 const VALUE_LEN: usize = 43;
 
-/// How many different values of our cookie are looked up for one request: as many as a sibling host can plant without being
-/// noticed, so that planting some locks nobody out (A128).
+/// How many different values of our cookie are looked up for one request: enough that some which a host beside the
+/// applications has planted lock nobody out (A128), and few enough to be cheap.
 ///
 /// Of more, none is believed. Which of them are looked at must not be up to whoever sends them: a session of
 /// somebody else's that is not looked at could not contradict the one that is (A73).
