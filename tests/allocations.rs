@@ -1,5 +1,5 @@
 //! A warm decision allocates nothing: reading a plain request, and asking the policy about it. Nor does a warm
-//! request at the gate, session and answer included.
+//! request at the gate, session and answer included. And an idle connection holds little.
 
 #![cfg(test)]
 
@@ -7,6 +7,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use portcullis::authz::inquiry::Line;
 use portcullis::authz::settings::Endpoint;
@@ -18,13 +19,17 @@ use portcullis::identity::file::{self, FileBackend};
 use portcullis::object::Object;
 use portcullis::peer::{Peer, TrustedProxies};
 use portcullis::policy::{Criteria, HostPattern, Policy, Requirement, Rule};
+use portcullis::portal::{self, Portal};
 use portcullis::regulation::Limits;
+use portcullis::server::deadline::Patience;
+use portcullis::server::listener::{self, ConnectionLimits, Handler};
 use portcullis::session::{self, Factors, Sessions, Site, Sites, StoreSettings};
 use portcullis::signin::SignIn;
 use portcullis::signin::pool::{self, HashingPool};
 use portcullis::subject::{AssuranceLevel, Identity};
 use portcullis::telemetry::metrics::Metrics;
 use portcullis::work::Budget;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[allow(dead_code, reason = "the fuzz target is its other caller")]
 #[path = "../fuzz/src/work.rs"]
@@ -111,8 +116,15 @@ fn a_warm_decision_allocates_nothing() {
     assert_eq!(counted.count_total, 0, "{counted:?}");
 }
 
-#[test]
-fn a_warm_request_at_the_gate_allocates_nothing() {
+/// A gate and a portal over the same sessions, in memory, and the cookie of somebody who is signed in.
+struct Fixture {
+    runtime: tokio::runtime::Runtime,
+    gate: Arc<Gate>,
+    portal: Arc<Portal>,
+    cookie: String,
+}
+
+fn fixture() -> Fixture {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let site = Site {
         portal: Some("https://auth.example.com/".parse().unwrap()),
@@ -142,7 +154,21 @@ fn a_warm_request_at_the_gate_allocates_nothing() {
         refresh: Refresh::Never,
         grpc: None,
     };
-    let gate = Gate::new(settings, Arc::new(policy()), sessions, signin, metrics);
+    let policy = Arc::new(policy());
+    let portal = Portal::new(
+        Arc::clone(&sessions),
+        Arc::clone(&signin),
+        Arc::clone(&policy),
+        Arc::clone(&metrics),
+        portal::Settings::default(),
+    );
+    let gate = Gate::new(settings, policy, sessions, signin, metrics);
+    Fixture { runtime, gate: Arc::new(gate), portal: Arc::new(portal), cookie }
+}
+
+#[test]
+fn a_warm_request_at_the_gate_allocates_nothing() {
+    let Fixture { gate, cookie, .. } = fixture();
 
     let path = "/api/authz/forward-auth";
     let line = Line { method: "GET", path, target: path, authority: None, version: hyper::Version::HTTP_11 };
@@ -171,4 +197,76 @@ fn a_warm_request_at_the_gate_allocates_nothing() {
     ask();
     let counted = allocation_counter::measure(ask);
     assert_eq!(counted.count_total, 0, "{counted:?}");
+}
+
+/// Whether an answer has come to its end.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    body.len() >= length.unwrap_or(0)
+}
+
+/// What a connection over which `request` was asked and answered holds, in bytes, of memory that was allocated for it.
+fn held_by_idle(runtime: &tokio::runtime::Runtime, handler: &impl Handler, request: &str) -> i64 {
+    const CONNECTIONS: i64 = 16;
+    let time = Duration::from_secs(60);
+    let limits = ConnectionLimits {
+        connections: 1,
+        strangers: 1,
+        trusted: TrustedProxies::default(),
+        header_bytes: 16 * 1024,
+        patience: Patience { read: time, write: time, idle: time },
+    };
+    let open = || {
+        runtime.block_on(async {
+            let (mut ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+            let peer = Peer::at([127, 0, 0, 1].into());
+            tokio::spawn(listener::serve(handler.clone(), peer, limits.clone(), theirs));
+            ours.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = [0; 16 * 1024];
+            let mut length = 0;
+            while !request.is_empty() && !is_whole(&answer[..length]) {
+                let read = ours.read(&mut answer[length..]).await.unwrap();
+                assert_ne!(read, 0, "closed: {}", answer[..length].escape_ascii());
+                length += read;
+            }
+            // Until it waits for the next: it hears of what has come by way of the runtime's turns.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            ours
+        })
+    };
+    let warm = open();
+    let mut connections = Vec::with_capacity(16);
+    let counted = allocation_counter::measure(|| connections.extend((0..CONNECTIONS).map(|_| open())));
+    drop((warm, connections));
+    counted.bytes_current / CONNECTIONS
+}
+
+#[test]
+fn a132_an_idle_connection_holds_little() {
+    let Fixture { runtime, gate, portal, cookie } = fixture();
+    let plain = format!(
+        "GET /api/authz/forward-auth HTTP/1.1\r\nHost: gate\r\nCookie: {cookie}\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\n\
+         X-Forwarded-Host: app1.example.com\r\nX-Forwarded-Uri: /some/path\r\nX-Forwarded-For: 10.1.2.3\r\n"
+    );
+    // Two buffers of hyper's take 16 KiB. What a connection takes of the process is measured by `cargo bench --bench idle`.
+    let table = [
+        ("nothing asked yet", held_by_idle(&runtime, &gate, ""), 4),
+        ("a plain request at the gate", held_by_idle(&runtime, &gate, &format!("{plain}\r\n")), 10),
+        ("one that hyper reads", held_by_idle(&runtime, &gate, &format!("{plain}Connection: keep-alive\r\n\r\n")), 22),
+        (
+            "a page of the portal",
+            held_by_idle(&runtime, &portal, "GET / HTTP/1.1\r\nHost: auth.example.com\r\n\r\n"),
+            22,
+        ),
+    ];
+    for (because, held, _) in table {
+        println!("{because}: {held} bytes");
+    }
+    for (because, held, at_most) in table {
+        assert!(held > 0 && held < at_most * 1024, "{because}: {held} bytes");
+    }
 }

@@ -17,8 +17,9 @@ use harness::client::{Client, Request};
 use harness::portcullis::{CONFIG, Portcullis, question, start};
 use harness::process::Process;
 use harness::stranger::{self, Chance};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("connect");
@@ -113,6 +114,34 @@ fn a42_a_gate_with_client_certificates_hears_nobody_without_one() {
     };
     assert!(connect_tls(server.gate, &forger).is_err(), "a certificate of another authority");
     connect_tls(server.gate, &known.proxy).expect("still");
+}
+
+#[test]
+fn a123_where_clients_show_certificates_each_connection_shows_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let known = Certificates::new(folder.path());
+    let more = format!(", client_certificates: ['{}']", known.authority.display());
+    let strict = start(&format!("{}, trusted_proxies: ['192.0.2.1']", tls(folder.path(), &more)));
+    let open = start(&tls(folder.path(), ""));
+    let client = |version| {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&known.authority).expect("the authority")).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).expect("a version");
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.client_auth_cert_resolver = Arc::clone(&known.proxy.client_auth_cert_resolver);
+        // What it is given of a session it keeps for the next connection.
+        Arc::new(config)
+    };
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for (server, expected) in [(&strict, HandshakeKind::Full), (&open, HandshakeKind::Resumed)] {
+            let client = client(version);
+            let connection = || connect_tls(server.gate, &client).expect("served").0.conn.handshake_kind();
+            assert_eq!(connection(), Some(HandshakeKind::Full), "{version:?}: the first");
+            assert_eq!(connection(), Some(expected), "{version:?}: the second");
+        }
+    }
 }
 
 #[test]
@@ -229,6 +258,24 @@ fn a102_a_body_that_does_not_come_is_answered_408() {
     assert_eq!(answer(&mut stream).expect("an answer"), "HTTP/1.1 408 Request Timeout");
 }
 
+#[test]
+fn a127_a_body_is_read_as_it_was_sent_wherever_it_is_cut() {
+    // The digest of `a b#c`: behind a chunk's length it looks like a request line with a fragment.
+    const DIGEST: &str = "'$5$0123456789abcdef$UNL7S/q/0FNcT1iGH8aW0B3Cue1amG6nqsv47oKO9w/'";
+    let users = format!("users: {{john: {{displayname: John, password: {DIGEST}}}}}\n");
+    let server = Portcullis::start(&CONFIG.replace("{more}", ""), &[("users.yaml", &users)]);
+    let body = br#"{"username":"john","password":"a b#c"}"#;
+    let head = "POST /api/firstfactor HTTP/1.1\r\nHost: auth.example.com\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut stream = connect(server.portal);
+    let chunk = |bytes: &[u8]| [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
+    for at in 28..body.len() {
+        let (first, second) = body.split_at(at);
+        let request = [head.as_bytes(), &chunk(first), &chunk(second), b"0\r\n\r\n"].concat();
+        stream.write_all(&request).expect("sign in");
+        assert_eq!(answer(&mut stream).expect("an answer"), "HTTP/1.1 200 OK", "cut at {at}");
+    }
+}
+
 // ---- size and number ----
 
 #[test]
@@ -275,24 +322,75 @@ fn a89_strangers_do_not_keep_proxies_out() {
     drop(strangers);
 }
 
-#[test]
-fn a102_out_of_descriptors_those_who_are_connected_are_served() {
+/// A server that is told by `ulimit` how many descriptors it may open, the address of its gate and that of its portal.
+fn start_under(ulimit: &str, more: &str) -> (tempfile::TempDir, Process, SocketAddr, SocketAddr) {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("users.yaml"), "users: {}\n").expect("write");
-    let config = CONFIG.replace("{more}", "");
+    let config = CONFIG.replace("{more}", more);
     let config =
         ["{gate}", "{portal}", "{metrics}"].iter().fold(config, |text, name| text.replace(name, "127.0.0.1:0"));
     std::fs::write(folder.path().join("portcullis.yaml"), config).expect("write the configuration");
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 64; exec \"$0\" serve --config portcullis.yaml", env!("CARGO_BIN_EXE_portcullis")]);
-    command.current_dir(folder.path()).env_clear();
+    let script = format!("{ulimit}; exec \"$0\" serve --config portcullis.yaml");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_portcullis")]).current_dir(folder.path()).env_clear();
     let mut server = Process::start("portcullis", &mut command, folder.path().join("log"));
-    let gate: SocketAddr = server.wait_for("its ready line", |process| {
+    let (gate, portal) = server.wait_for("its ready line", |process| {
         let output = process.output();
-        output.split_once("ready gate=")?.1.split_whitespace().next()?.parse().ok()
+        let (line, _) = output.split_once("ready gate=")?.1.split_once('\n')?;
+        let (gate, rest) = line.split_once(" portal=")?;
+        Some((gate.parse().ok()?, rest.split_whitespace().next()?.parse().ok()?))
     });
+    (folder, server, gate, portal)
+}
+
+#[test]
+fn a120_slow_clients_of_the_portal_leave_the_gate_its_descriptors() {
+    // A hard limit that is low, as containers and units may have it, and what that leaves the portal.
+    let (_folder, mut server, gate, portal) = start_under("ulimit -n 128", ", timeouts: {read: 1m}");
+    let half = b"POST /api/firstfactor HTTP/1.1\r\nHost: auth.example.com\r\nContent-Type: application/json\r\nContent-Length: 64\r\n\r\n{";
+    let slow: Vec<_> = (0..200)
+        .map(|_| {
+            let mut stream = connect(portal);
+            stream.write_all(half).expect("send half of it");
+            stream
+        })
+        .collect();
+    let mut open = 0;
+    server.wait_for("the portal to take all that it can", |process| {
+        let before = open;
+        open = std::fs::read_dir(format!("/proc/{}/fd", process.id())).expect("its descriptors").count();
+        (open > 25 && open == before).then_some(())
+    });
+    let mut fresh: Vec<_> = (0..40).map(|_| connect(gate)).collect();
+    for stream in &mut fresh {
+        is_served(stream, "a proxy, while the portal is full");
+    }
+    drop(slow);
+    let log = server.output();
+    for words in ["limit=128", "LimitNOFILE=", "ulimit -n", "ulimits", "server.max_connections"] {
+        assert!(log.contains(words), "`{words}` is not in\n{log}");
+    }
+}
+
+#[test]
+fn a120_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
+    let (_folder, server, ..) = start_under("ulimit -S -n 64; ulimit -H -n 4096", ", max_connections: 100");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("its limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    let numbers: Vec<&str> = line.split_whitespace().filter(|word| word.parse::<u32>().is_ok()).collect();
+    assert_eq!(numbers, ["4096", "4096"], "soft and hard: {line}");
+    assert!(!server.output().contains("LimitNOFILE="), "all fits: {}", server.output());
+}
+
+#[test]
+fn a102_out_of_descriptors_those_who_are_connected_are_served() {
+    let (_folder, mut server, gate, _) = start_under("ulimit -n 4096", ", max_connections: 1000");
     let mut open = connect(gate);
     is_served(&mut open, "at first");
+    // Less than it counted on when it started.
+    let pid = server.id().to_string();
+    let lowered = Command::new("prlimit").args(["--pid", &pid, "--nofile=64:64"]).status().expect("run prlimit");
+    assert!(lowered.success());
     let crowd: Vec<_> = (0..100).map(|_| connect(gate)).collect();
     server.wait_for("a word about it", |process| {
         process.output().contains("connections can't be accepted").then_some(())
@@ -394,6 +492,80 @@ fn a102_http2_floods_end_their_own_connection_at_most() {
     }
     let grown = resident(&server).saturating_sub(before);
     assert!(grown < 16 * 1_024, "{grown} KiB more than before");
+}
+
+/// Reads one frame: its kind, its stream and its payload.
+fn read_frame(stream: &mut impl Read) -> io::Result<(u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head)?;
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    stream.read_exact(&mut payload)?;
+    Ok((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+}
+
+#[test]
+fn a122_the_portal_takes_few_streams_and_little_of_each() {
+    let server = start(", timeouts: {read: 1m}");
+    let mut stream = connect(server.portal);
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("send");
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).expect("send");
+    let (kind, _, settings) = read_frame(&mut stream).expect("its settings");
+    assert_eq!(kind, SETTINGS);
+    let setting = |wanted: u16| {
+        let mut settings = settings.chunks(6);
+        settings
+            .find_map(|at| at.strip_prefix(&wanted.to_be_bytes()))
+            .map(|value| u32::from_be_bytes([value[0], value[1], value[2], value[3]]))
+    };
+    assert_eq!(setting(3), Some(32), "streams (SETTINGS_MAX_CONCURRENT_STREAMS)");
+    assert_eq!(setting(4), Some(16_384), "bytes of each (SETTINGS_INITIAL_WINDOW_SIZE)");
+    let kind = [&[0, 12][..], b"content-type", &[16], b"application/json"].concat();
+    let post = [block("POST", "/api/firstfactor"), kind].concat(); // and the body is waited for
+    for n in 0..40 {
+        stream.write_all(&frame(HEADERS, END_HEADERS, 2 * n + 1, &post)).expect("send");
+    }
+    let refused = std::iter::from_fn(|| read_frame(&mut stream).ok())
+        .filter(|(kind, ..)| *kind == RST_STREAM)
+        .map(|(_, stream, reason)| (stream, reason))
+        .take(8)
+        .collect::<Vec<_>>();
+    assert_eq!(refused, (32..40).map(|n| (2 * n + 1, vec![0, 0, 0, 7])).collect::<Vec<_>>(), "REFUSED_STREAM");
+}
+
+#[test]
+fn a122_one_address_does_not_fill_the_room_for_bodies() {
+    let server = start(", timeouts: {read: 1m}");
+    let head = "POST /api/firstfactor HTTP/1.1\r\nHost: auth.example.com\r\nContent-Type: application/json\r\nContent-Length: ";
+    let unfinished = [format!("{head}16384\r\n\r\n").as_bytes(), &[b' '; 16_383]].concat();
+    // A quarter of 8 MiB is 128 bodies of 16 KiB; what is beyond is answered at once.
+    let mut slow: Vec<_> = (0..150)
+        .map(|_| {
+            let mut stream = connect_from([127, 0, 0, 2], server.portal);
+            stream.write_all(&unfinished).expect("send");
+            stream
+        })
+        .collect();
+    for stream in &slow {
+        stream.set_nonblocking(true).expect("do not wait");
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut refused = 0;
+    while refused < 150 - 128 {
+        assert!(Instant::now() < deadline, "only {refused} were refused: more than a quarter was taken");
+        slow.retain_mut(|stream| {
+            let mut text = [0; 1024];
+            let Ok(length) = stream.read(&mut text) else { return true };
+            let text = String::from_utf8_lossy(&text[..length]);
+            assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("\r\nretry-after: "), "{text}");
+            refused += 1;
+            false
+        });
+    }
+    let body = r#"{"username":"john","password":"password"}"#;
+    let mut other = connect(server.portal);
+    other.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).expect("ask");
+    assert_eq!(answer(&mut other).expect("an answer"), "HTTP/1.1 200 OK", "from another address");
+    drop(slow);
 }
 
 // ---- strangers ----

@@ -14,7 +14,8 @@ use portcullis::clock::UnixTime;
 use portcullis::secret::Secret;
 use portcullis::session::redis::{Endpoint, Redis, Settings as RedisSettings, Tls, TlsVersion};
 use portcullis::session::{
-    Factors, Found, Key, Memory, Session, Sessions, SetCookie, Settings, Site, Sites, Store, StoreSettings,
+    Factors, Found, Key, Memory, SESSIONS_PER_ACCOUNT, Session, Sessions, SetCookie, Settings, Site, Sites, Store,
+    StoreSettings,
 };
 use portcullis::subject::{AssuranceLevel, Identity};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
@@ -90,6 +91,17 @@ async fn keeps_the_contract(store: &impl Store) {
     store.flush().await;
     assert!(store.load(&key).await.unwrap().is_some(), "a note of activity ends nothing");
 
+    let another = Key::new(other);
+    store.insert(&another, Arc::new(start().with_identity(identity("mary")))).await.unwrap();
+    let loaded = store.load_all(&[another, Key::new([9; 32]), key, another]).await.unwrap();
+    let initials = loaded.iter().map(|found| found.as_ref().map(|found| &found.identity.username()[..1]));
+    assert_eq!(initials.collect::<Vec<_>>(), [Some("m"), None, Some("j"), Some("m")], "each in its place");
+    assert!(store.load_all(&[]).await.unwrap().is_empty());
+    assert_eq!(store.remove_all(&[another, Key::new([9; 32])]).await.unwrap(), 1, "one of them was there");
+    assert_eq!(store.remove_all(&[another]).await.unwrap(), 0);
+    assert_eq!(store.remove_all(&[]).await.unwrap(), 0);
+    assert!(store.load(&another).await.unwrap().is_none());
+
     assert!(store.remove(&key).await.unwrap());
     assert!(!store.remove(&key).await.unwrap(), "it was there only once");
     store.touch(&key, &session);
@@ -97,6 +109,50 @@ async fn keeps_the_contract(store: &impl Store) {
     assert!(store.load(&key).await.unwrap().is_none(), "a80: a late note of activity brings nothing back");
     assert!(!store.update(&key, session).await.unwrap(), "a80: neither does a change");
     assert!(store.load(&key).await.unwrap().is_none());
+}
+
+/// The sessions of each account are bounded (A129).
+async fn bounds_each_account(store: &impl Store) {
+    let key = |n: usize| {
+        let mut key = [0x5a; 32];
+        key[..8].copy_from_slice(&n.to_be_bytes()); // what spreads them in a table
+        Key::new(key)
+    };
+    let insert = async |n: usize, name: &str, domain: &str| {
+        let began = after(n as u64);
+        let session = Session::start(&site(domain), identity(name), Factors::PASSWORD, false, began);
+        store.insert(&key(n), Arc::new(session)).await.unwrap();
+    };
+    let live = async |range: std::ops::Range<usize>| {
+        let keys: Vec<Key> = range.clone().map(key).collect();
+        let found = store.load_all(&keys).await.unwrap();
+        range.zip(found).filter_map(|(n, found)| found.map(|_| n)).collect::<Vec<_>>()
+    };
+    let most = SESSIONS_PER_ACCOUNT;
+    for n in 0..most {
+        insert(n, "insider", "example.com").await;
+    }
+    assert_eq!(live(0..most).await.len(), most, "so many there may be");
+    insert(1_000, "john", "example.com").await;
+    insert(1_001, "insider", "example.org").await;
+    for n in most..2 * most + 6 {
+        insert(n, "insider", "example.com").await;
+        assert!(store.load(&key(n)).await.unwrap().is_some(), "the new one is good");
+    }
+    let expected: Vec<usize> = (most + 6..2 * most + 6).collect();
+    assert_eq!(live(0..2 * most + 6).await, expected, "those that began first have ended");
+    assert_eq!(live(1_000..1_002).await, [1_000, 1_001], "another account's live, and those at another domain");
+
+    // Sessions that ended otherwise take no place.
+    let ended: Vec<Key> = (most + 6..most + 26).map(key).collect();
+    assert_eq!(store.remove_all(&ended).await.unwrap(), 20);
+    for n in 300..320 {
+        insert(n, "insider", "example.com").await;
+    }
+    assert_eq!(live(most + 26..2 * most + 6).await.len(), most - 20, "nothing ended for them");
+    insert(320, "insider", "example.com").await;
+    assert_eq!(live(most + 26..2 * most + 6).await.first(), Some(&(most + 27)), "and now the oldest did");
+    assert_eq!(live(300..321).await.len(), 21);
 }
 
 /// What holds for sessions whichever store keeps them.
@@ -155,12 +211,21 @@ async fn keeps_sessions(sessions: &Sessions) {
     assert!(sessions.refreshed(&found, Some(identity("john3")), after(700)).await.unwrap().is_none(), "a80");
     assert!(find(sessions, "example.com", &[pair(&john)], after(405)).await.is_none(), "a80");
 
+    // A128: values that somebody planted hide a session only in great number, and two people always.
+    let (john, mary) = (sign_in(sessions, "john", NOW).await, sign_in(sessions, "mary", NOW).await);
+    let planted: Vec<String> = ('A'..='Q').map(|c| format!("sid={}", c.to_string().repeat(42) + "A")).collect();
+    let few = planted.iter().take(15).map(String::as_str);
+    for shown in [few.clone().chain([pair(&john)]).collect::<Vec<_>>(), [pair(&john)].into_iter().chain(few).collect()]
+    {
+        let found = find(sessions, "example.com", &[&shown.join("; ")], NOW).await;
+        assert_eq!(found.expect("a128: among sixteen").identity.username(), "john");
+        let shown = [&shown[..15], &[pair(&mary), pair(&john)]].concat()[1..].join("; ");
+        assert!(find(sessions, "example.com", &[&shown], NOW).await.is_none(), "a73: two people among them");
+    }
     // A73: signing out ends the session among however many values somebody has planted.
-    let john = sign_in(sessions, "john", NOW).await;
-    let planted: Vec<String> = ('A'..'G').map(|c| format!("sid={}", c.to_string().repeat(42) + "A")).collect();
     let shown = [planted.join("; "), pair(&john).to_owned()].join("; ");
     let site = sessions.sites().of("example.com").unwrap();
-    assert!(find(sessions, "example.com", &[&shown], NOW).await.is_none(), "a73");
+    assert!(find(sessions, "example.com", &[&shown], NOW).await.is_none(), "a73: more than sixteen");
     sessions.close(site, [shown.as_bytes()].into_iter()).await.unwrap();
     assert!(find(sessions, "example.com", &[pair(&john)], NOW).await.is_none(), "a73: signed out is signed out");
 
@@ -170,6 +235,10 @@ async fn keeps_sessions(sessions: &Sessions) {
     assert!(find(sessions, "example.com", &[pair(&john)], NOW).await.is_some(), "it lives");
 
     // A cookie that is shown at another cookie domain ends.
+    let beside = sign_in(sessions, "john", NOW).await;
+    let shown = [pair(&beside), &planted[0]].join("; ");
+    assert!(find(sessions, "example.org", &[&shown], NOW).await.is_none());
+    assert!(find(sessions, "example.com", &[pair(&beside)], NOW).await.is_none(), "among others too");
     let john = sign_in(sessions, "john", NOW).await;
     assert!(find(sessions, "example.org", &[pair(&john)], NOW).await.is_none());
     assert!(find(sessions, "example.com", &[pair(&john)], NOW).await.is_none());
@@ -188,8 +257,9 @@ async fn keeps_sessions(sessions: &Sessions) {
 }
 
 async fn keeps_all_promises(redis: RedisSettings) {
-    let store = Redis::open(&redis, &secret("another secret"), Vec::new()).await.unwrap();
+    let store = Redis::open(&redis, &secret("another secret"), &sites()).await.unwrap();
     keeps_the_contract(&store).await;
+    bounds_each_account(&store).await;
     keeps_sessions(&open(redis).await).await;
 }
 
@@ -206,9 +276,9 @@ fn look_inside(server: &RedisServer) -> redis::Connection {
     redis::Client::open(format!("redis://127.0.0.1:{}/", server.port())).unwrap().get_connection().unwrap()
 }
 
-/// All that the server holds.
+/// All sessions that the server holds.
 fn dump(connection: &mut redis::Connection) -> BTreeMap<String, Vec<u8>> {
-    let names: Vec<String> = redis::cmd("KEYS").arg("*").query(connection).unwrap();
+    let names: Vec<String> = redis::cmd("KEYS").arg("portcullis:s:*").query(connection).unwrap();
     let value = |name: &String| redis::cmd("GET").arg(name).query(connection).unwrap();
     let values: Vec<Vec<u8>> = names.iter().map(value).collect();
     names.into_iter().zip(values).collect()
@@ -217,6 +287,7 @@ fn dump(connection: &mut redis::Connection) -> BTreeMap<String, Vec<u8>> {
 #[tokio::test]
 async fn memory_keeps_all_promises() {
     keeps_the_contract(&Memory::new(100)).await;
+    bounds_each_account(&Memory::new(1_000)).await;
     keeps_sessions(&Sessions::open_store(&settings(StoreSettings::Memory { capacity: 100 })).await.unwrap()).await;
 }
 
@@ -237,7 +308,8 @@ async fn redis_keeps_all_promises_with_a_password() {
 #[tokio::test]
 async fn redis_keeps_all_promises_as_an_acl_user_in_another_database() {
     // All that the store needs, and nothing else.
-    let user = "--user gate on >s3cret ~portcullis:s:* -@all +get +set +del +ping +select";
+    let user = "--user gate on >s3cret ~portcullis:s:* ~portcullis:u:* -@all +get +mget +set +del +exists +expire +zadd +zcard \
+                +zrange +zrem +ping +select";
     let server = RedisServer::start(Transport::Tcp, &user.split(' ').collect::<Vec<_>>());
     let login = RedisSettings {
         username: Some(String::from("gate")),
@@ -250,7 +322,9 @@ async fn redis_keeps_all_promises_as_an_acl_user_in_another_database() {
     let mut inside = look_inside(&server);
     assert_eq!(dump(&mut inside).len(), 0, "nothing is in database 0");
     redis::cmd("SELECT").arg(5).exec(&mut inside).unwrap();
-    assert!(dump(&mut inside).keys().all(|name| name.starts_with("portcullis:s:") && name.len() == 13 + 64));
+    let names: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut inside).unwrap();
+    let ours = |name: &String| ["portcullis:s:", "portcullis:u:"].iter().any(|prefix| name.starts_with(prefix));
+    assert!(!names.is_empty() && names.iter().all(|name| ours(name) && name.len() == 13 + 64), "{names:?}");
 }
 
 #[tokio::test]
@@ -308,7 +382,7 @@ async fn redis_keeps_all_promises_over_tls_with_a_client_certificate() {
 
 /// Whether a store with these settings can be asked.
 async fn answers(settings: RedisSettings) -> bool {
-    let store = Redis::open(&settings, &secret("s"), Vec::new()).await.unwrap();
+    let store = Redis::open(&settings, &secret("s"), &sites()).await.unwrap();
     store.load(&Key::new([0; 32])).await.is_ok()
 }
 
@@ -352,7 +426,7 @@ async fn settings_that_cannot_work_are_refused_at_start() {
         ("TLS to a socket",       RedisSettings { tls: Some(Tls::default()), ..RedisSettings::new(Endpoint::Unix("/x".into())) }),
     ];
     for (because, redis) in table {
-        assert!(Redis::open(&redis, &secret("s"), Vec::new()).await.is_err(), "{because}");
+        assert!(Redis::open(&redis, &secret("s"), &sites()).await.is_err(), "{because}");
     }
     let without = Settings { secret: None, ..settings(StoreSettings::Redis(RedisSettings::new(endpoint))) };
     assert!(Sessions::open_store(&without).await.unwrap_err().message.contains("session.secret"));
@@ -479,6 +553,80 @@ async fn a81_values_are_bound_to_their_place_and_to_the_secret() {
     assert!(find(&other, "example.com", &[pair(&john)], NOW).await.is_none(), "another secret signs everybody out");
 }
 
+/// How often the server has been asked for `command`.
+fn asked(inside: &mut redis::Connection, command: &str) -> u64 {
+    let stats: String = redis::cmd("INFO").arg("commandstats").query(inside).unwrap();
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a124_a_sign_out_with_hundreds_of_cookies_is_one_command_and_ends_what_there_is() {
+    let server = RedisServer::start(Transport::Tcp, &[]);
+    let sessions = open(tcp(&server)).await;
+    let john = sign_in(&sessions, "john", NOW).await;
+    let value = |n: usize| format!("sid={n:A>42}A");
+    let made_up: Vec<String> = (0..250).map(value).collect();
+    let shown = [made_up.join("; "), pair(&john).to_owned()].join("; ");
+    let mut inside = look_inside(&server);
+    let before = asked(&mut inside, "del");
+    sessions.close(sessions.sites().of("example.com").unwrap(), [shown.as_bytes()].into_iter()).await.unwrap();
+    assert_eq!(asked(&mut inside, "del") - before, 1);
+    assert!(find(&sessions, "example.com", &[pair(&john)], NOW).await.is_none(), "a73: it has ended");
+    let before = asked(&mut inside, "del");
+    sessions.close(sessions.sites().of("example.com").unwrap(), [b"sid=junk".as_slice()].into_iter()).await.unwrap();
+    assert_eq!(asked(&mut inside, "del"), before, "and none where there is no id");
+}
+
+#[tokio::test]
+async fn a128_planted_cookies_are_one_question() {
+    let server = RedisServer::start(Transport::Tcp, &[]);
+    let sessions = open(tcp(&server)).await;
+    let john = sign_in(&sessions, "john", NOW).await;
+    let planted: Vec<String> = (0..15).map(|n| format!("sid={n:A>42}A")).collect();
+    let shown = [planted.join("; "), pair(&john).to_owned()].join("; ");
+    let mut inside = look_inside(&server);
+    for _ in 0..3 {
+        assert!(find(&sessions, "example.com", &[&shown], NOW).await.is_some());
+    }
+    assert_eq!((asked(&mut inside, "mget"), asked(&mut inside, "get")), (3, 0));
+}
+
+#[tokio::test]
+async fn a129_an_insider_pushes_nobody_out_of_memory() {
+    bounds_each_account(&Memory::new(1_000)).await;
+    let sessions = Sessions::open_store(&settings(StoreSettings::Memory { capacity: 1_000 })).await.unwrap();
+    let mut others = Vec::new();
+    for n in 0..100 {
+        others.push(sign_in(&sessions, &format!("user{n}"), NOW).await);
+    }
+    for _ in 0..5_000 {
+        sign_in(&sessions, "insider", NOW).await;
+    }
+    for cookie in &others {
+        assert!(find(&sessions, "example.com", &[pair(cookie)], NOW).await.is_some(), "signed in before all that");
+    }
+    assert_eq!(sessions.stats().active, Some(100 + SESSIONS_PER_ACCOUNT as u64));
+    assert_eq!(sessions.stats().evicted, 0);
+    sessions.sweep(after(3_600));
+    assert_eq!(sessions.stats().active, Some(0));
+}
+
+#[tokio::test]
+async fn a129_an_account_has_as_many_sessions_in_redis_and_its_name_is_not_there() {
+    let server = RedisServer::start(Transport::Tcp, &[]);
+    bounds_each_account(&Redis::open(&tcp(&server), &secret("s"), &sites()).await.unwrap()).await;
+    let mut inside = look_inside(&server);
+    let names: Vec<String> = redis::cmd("KEYS").arg("portcullis:u:*").query(&mut inside).unwrap();
+    assert_eq!(names.len(), 3, "two people, one of them at two domains");
+    let counts = names.iter().map(|name| redis::cmd("ZCARD").arg(name).query::<usize>(&mut inside).unwrap());
+    assert!(counts.max().is_some_and(|count| count <= SESSIONS_PER_ACCOUNT), "what has ended is forgotten");
+    for name in &names {
+        let left: u64 = redis::cmd("TTL").arg(name).query(&mut inside).unwrap();
+        assert!(left > 29 * 24 * 3_600, "as long as the longest session may live: {left} s");
+    }
+}
+
 #[tokio::test]
 async fn a78_sign_out_on_one_replica_is_seen_by_the_other() {
     let server = RedisServer::start(Transport::Tcp, &[]);
@@ -514,7 +662,7 @@ async fn a80_activity_that_races_with_sign_out_brings_nothing_back() {
 #[tokio::test]
 async fn notes_of_activity_that_find_no_room_are_dropped_and_counted() {
     let server = RedisServer::start(Transport::Tcp, &[]);
-    let store = Redis::open(&tcp(&server), &secret("s"), Vec::new()).await.unwrap();
+    let store = Redis::open(&tcp(&server), &secret("s"), &sites()).await.unwrap();
     let session = Arc::new(Session::start(&site("example.com"), identity("john"), Factors::PASSWORD, false, NOW));
     // The task that writes them has no turn in between.
     for _ in 0..5000 {
@@ -575,13 +723,13 @@ async fn a103_strangers_leave_nothing_and_the_table_is_bounded() {
         assert!(find(&sessions, "example.com", &[&planted], NOW).await.is_none());
     }
     assert_eq!(sessions.stats().active, Some(0), "w14");
-    for _ in 0..1000 {
-        sign_in(&sessions, "john", NOW).await;
+    for n in 0..1000 {
+        sign_in(&sessions, &format!("user{n}"), NOW).await;
     }
     let kept = sessions.stats().active.unwrap();
     assert_eq!(kept, 1000, "as many as it was made for");
-    for _ in 0..5000 {
-        sign_in(&sessions, "john", NOW).await;
+    for n in 0..5000 {
+        sign_in(&sessions, &format!("further{n}"), NOW).await;
     }
     let stats = sessions.stats();
     assert!(stats.active.unwrap() <= 1020 && stats.evicted >= 4980, "{stats:?}");

@@ -63,7 +63,7 @@ pub fn run(data: &[u8]) {
 }
 
 /// The rule in words: pairs at each `;`, the name to the first `=`, white space around both dropped; values
-/// that could be an id, each once, at most four; the first that is a session, unless two people are meant.
+/// that could be an id, each once, at most sixteen; the first that is a session, unless two people are meant.
 fn expected(lines: &[&[u8]], values: &[String; 3]) -> Option<&'static str> {
     let mut candidates: Vec<String> = Vec::new();
     for pair in lines.iter().flat_map(|line| line.split(|&byte| byte == b';')) {
@@ -77,7 +77,7 @@ fn expected(lines: &[&[u8]], values: &[String; 3]) -> Option<&'static str> {
             candidates.push(value);
         }
     }
-    if candidates.len() > 4 {
+    if candidates.len() > 16 {
         return None;
     }
     let known = candidates.iter().filter_map(|value| values.iter().position(|known| known == value));

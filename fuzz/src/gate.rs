@@ -123,7 +123,7 @@ fn fixture() -> Fixture {
         trusted_proxies: TrustedProxies::default(),
         portal_override: true,
         refresh: Refresh::Never,
-        grpc: Some(grpc::Settings { message_bytes: 64 * 1024 }),
+        grpc: Some(grpc::Settings { message_bytes: 64 * 1024, message_time: Duration::from_secs(6) }),
     };
     let policy = Arc::new(Policy::compile(rules(), Requirement::Deny));
     let gate = Arc::new(Gate::new(settings, policy, Arc::clone(&sessions), signin, Arc::clone(&metrics)));

@@ -77,9 +77,8 @@ async fn ask(fixture: &Fixture, parts: &Parts, peer: Peer, version: Version) -> 
             None => assert!(is_health(parts.uri.path()), "200 at {}", parts.uri.path()),
         }
     }
-    if endpoint.is_some_and(|endpoint| endpoint != "elsewhere")
-        && let Some(location) = headers.get("location")
-    {
+    if let Some(location) = headers.get("location") {
+        assert!(endpoint.is_some(), "a redirect at {} (A135)", parts.uri.path());
         leads_home(location);
     }
     answer
@@ -109,8 +108,8 @@ fn endpoint(path: &str) -> Option<&'static str> {
     let path = path.strip_prefix("/authelia").filter(|below| below.starts_with('/')).unwrap_or(path);
     let below = |at: &str| path.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     match path {
-        "/api/authz/forward-auth" => Some("forward-auth"),
-        "/api/authz/auth-request" => Some("auth-request"),
+        "/api/authz/forward-auth" | "/api/authz/forward-auth/" => Some("forward-auth"),
+        "/api/authz/auth-request" | "/api/authz/auth-request/" => Some("auth-request"),
         _ if below("/api/authz/ext-authz") => Some("ext-authz"),
         _ if below("/api/verify") => Some("legacy"),
         _ => None,

@@ -209,32 +209,23 @@ impl Gate {
     }
 
     /// The endpoint that answers at `path`, and what follows its own path.
+    ///
+    /// A slash at the end is no other path: a redirect to the one without it would be handed on by the proxy, and lead people
+    /// to the gate (A135).
     fn route<'a>(&self, path: &'a str) -> Option<(usize, &Route, &'a str)> {
         self.endpoints.iter().enumerate().find_map(|(index, route)| {
             let rest = path.strip_prefix(route.path.as_str())?;
-            let ours = rest.is_empty() || (rest.starts_with('/') && route.implementation.takes_sub_paths());
+            let ours = matches!(rest, "" | "/") || (rest.starts_with('/') && route.implementation.takes_sub_paths());
             ours.then_some((index, route, rest))
         })
     }
 
-    /// Answers what is no endpoint: health, and a path with one slash too many.
+    /// Answers what is no endpoint: health, and nothing else. Never with a `Location`.
     fn elsewhere(&self, line: Line<'_>) -> Response<Body> {
-        let path = self.below_base(line.path);
-        if path == "/api/health" {
-            return match line.method {
-                "GET" | "HEAD" => answer::health(),
-                _ => answer::refuse(Refused::WrongMethod("GET, HEAD")),
-            };
-        }
-        match path.strip_suffix('/') {
-            Some(shorter) if self.endpoints.iter().any(|route| route.path == shorter) => {
-                let permanent =
-                    if line.method == "GET" { StatusCode::MOVED_PERMANENTLY } else { StatusCode::PERMANENT_REDIRECT };
-                let query = line.query().map_or_else(String::new, |query| format!("?{query}"));
-                let location = format!("{}{shorter}{query}", self.base_path);
-                answer::redirect(permanent, &location, line.method == "HEAD")
-            }
-            Some(_) | None => answer::refuse(Refused::NotFound),
+        match (self.below_base(line.path), line.method) {
+            ("/api/health", "GET" | "HEAD") => answer::health(),
+            ("/api/health", _) => answer::refuse(Refused::WrongMethod("GET, HEAD")),
+            _ => answer::refuse(Refused::NotFound),
         }
     }
 
@@ -402,7 +393,8 @@ impl Gate {
     }
 
     async fn basic(&self, attempt: Attempt<'_>, cache: Option<&BasicCache>) -> Result<Known, Failure> {
-        let outcome = self.signin.basic(attempt, cache).await;
+        // Elsewhere: every connection would have room for it.
+        let outcome = Box::pin(self.signin.basic(attempt, cache)).await;
         self.metrics.checked(Credential::Basic, signin::checked(&outcome));
         outcome.map(|signed_in| Known::Basic(signed_in.identity)).map_err(Failure::Refused)
     }

@@ -114,7 +114,7 @@ async fn fixture_with(endpoints: Vec<Endpoint>, store: StoreSettings) -> Fixture
         trusted_proxies: TrustedProxies::default(),
         portal_override: true,
         refresh: Refresh::Every(Duration::from_secs(300)),
-        grpc: Some(super::grpc::Settings { message_bytes: 64 * 1024 }),
+        grpc: Some(super::grpc::Settings { message_bytes: 64 * 1024, message_time: Duration::from_secs(6) }),
     };
     Fixture {
         gate: Gate::new(settings, Arc::new(policy()), Arc::clone(&sessions), signin, metrics),
@@ -435,7 +435,7 @@ async fn paths_lead_to_endpoints_and_nowhere_else() {
         ("/api/authz/forward-auth",             200),
         ("/authelia/api/authz/forward-auth",    200),
         ("/autheliaapi/authz/forward-auth",     404),
-        ("/api/authz/forward-auth/",            301),
+        ("/api/authz/forward-auth//",           404),
         ("/api/authz/forward-auth/x",           404),
         ("/api/authz/forward-authx",            404),
         ("/api/authz/",                         404),
@@ -451,8 +451,40 @@ async fn paths_lead_to_endpoints_and_nowhere_else() {
         assert_eq!(fixture.ask("GET", path, &facts).await.status, expected, "{path}");
     }
     assert_eq!(fixture.ask("GET", "/api/health", &[]).await.body, r#"{"status":"OK"}"#);
-    let moved = fixture.ask("GET", "/api/authz/forward-auth/?authelia_url=https://login.example.com/", &facts).await;
-    assert!(moved.location().ends_with("/api/authz/forward-auth?authelia_url=https://login.example.com/"));
+}
+
+#[tokio::test]
+async fn a135_a_slash_at_the_end_of_an_endpoint_redirects_nobody() {
+    let fixture = fixture().await;
+    for host in ["public.example.com", "one.example.com", "denied.example.com"] {
+        let url = format!("https://{host}/");
+        let facts = [
+            ("x-forwarded-method", "GET"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", host),
+            ("x-original-method", "GET"),
+            ("x-original-url", &*url),
+            ("accept", "text/html"),
+        ];
+        for endpoint in ["/api/authz/forward-auth", "/api/authz/auth-request", "/authelia/api/authz/forward-auth"] {
+            for query in ["", "?authelia_url=https://login.example.com/"] {
+                let plain = fixture.ask("GET", &format!("{endpoint}{query}"), &facts).await;
+                let slash = fixture.ask("GET", &format!("{endpoint}/{query}"), &facts).await;
+                let told = |answer: &Got| (answer.status, answer.header("location").map(str::to_owned));
+                assert_eq!(told(&slash), told(&plain), "{endpoint}/{query} for {host}");
+            }
+            for method in ["POST", "OPTIONS"] {
+                let answer = fixture.ask(method, &format!("{endpoint}/"), &facts).await;
+                assert_eq!((answer.status, answer.header("location")), (405, None), "{method} {endpoint}/");
+            }
+        }
+    }
+    for path in
+        ["/api/", "/api/authz/", "/api/health/", "/api/authz/forward-auth//", "/api/authz/nothing/", "//evil.example/"]
+    {
+        let answer = fixture.ask("GET", path, &[]).await;
+        assert_eq!((answer.status, answer.header("location")), (404, None), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -43,13 +43,13 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// How long a connection may be without a request (`server.timeouts.idle`, 75 s).
     pub idle_timeout: Duration,
-    /// Connections of trusted peers to each listener at any one time (`server.max_connections`, 16384).
+    /// Connections of trusted peers to the gate, and to the portal, at any one time (`server.max_connections`, 16384).
     pub max_connections: usize,
     /// Threads of the gate (`server.workers`); `None` is one for each processor.
     pub workers: Option<usize>,
     /// How long requests may go on after SIGTERM (`server.drain_timeout`, 10 s).
     pub drain: Duration,
-    /// The longest body that the portal takes, in bytes (`portal.body_limit`, 64 KiB).
+    /// The longest body that the portal takes, in bytes (`portal.body_limit`, 16 KiB).
     pub body: usize,
 }
 
@@ -278,7 +278,7 @@ pub(super) fn limits(root: &Section<'_>, faults: &mut Faults) -> Limits {
         max_connections: server.integer("max_connections", 1..=1_000_000, faults).unwrap_or(16384),
         workers: server.integer("workers", 1..=1024, faults),
         drain: server.span("drain_timeout", faults).and_then(Span::duration).unwrap_or(Duration::from_secs(10)),
-        body: root.section("portal", faults).size("body_limit", bytes, faults).unwrap_or(64 * 1024),
+        body: root.section("portal", faults).size("body_limit", bytes, faults).unwrap_or(16 * 1024),
     }
 }
 

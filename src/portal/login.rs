@@ -12,8 +12,9 @@ use tracing::field::display;
 use crate::object::Object;
 use crate::peer::Peer;
 use crate::policy::Decision;
+use crate::portal::body::Unread;
 use crate::portal::form::{SignInForm, Way};
-use crate::portal::json::{self, Unread};
+use crate::portal::json;
 use crate::portal::pages::{self, SignOut};
 use crate::portal::redirect::{SafeRedirect, Target};
 use crate::portal::reply::{self, AUTHENTICATION_FAILED, BUSY, Reply, UNAVAILABLE};
@@ -95,11 +96,10 @@ impl Portal {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let visit = self.api_change(parts, peer, &body)?;
-        let body = match json::read(body, self.settings.body_limit, self.settings.body_time).await {
+        let body = match self.bodies.read(body, visit.address).await {
             Ok(body) => body,
-            Err(Unread::TooLarge) => return Err(Refusal::TooLarge),
-            Err(Unread::TooSlow) => return Err(Refusal::TooSlow),
             Err(Unread::Broken) => Bytes::new(),
+            Err(unread) => return Err(unread.into()),
         };
         let Ok(asked) = serde_json::from_slice::<json::FirstFactor>(&body) else {
             return Ok(reply::failed(StatusCode::UNAUTHORIZED, AUTHENTICATION_FAILED));
@@ -127,7 +127,7 @@ impl Portal {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let visit = self.form_change(parts, peer)?;
-        let body = json::read(body, self.settings.body_limit, self.settings.body_time).await?;
+        let body = self.bodies.read(body, visit.address).await?;
         let SignInForm { username, password, remember, way } = SignInForm::read(&body);
         let entered = match self.sign_in(&visit, &username, password, remember, &way).await {
             Ok(entered) => entered,
@@ -160,7 +160,7 @@ impl Portal {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let visit = self.api_change(parts, peer, &body)?;
-        let body = json::read(body, self.settings.body_limit, self.settings.body_time).await.unwrap_or_default();
+        let body = self.bodies.read(body, visit.address).await.unwrap_or_default();
         let asked: json::Logout = serde_json::from_slice(&body).unwrap_or_default();
         let cookie = self.sign_out(&visit).await?;
         let is_safe = Target::read(&asked.target, self.sessions.sites()).safe().is_some();
@@ -183,7 +183,7 @@ impl Portal {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let visit = self.form_change(parts, peer)?;
-        let body = json::read(body, self.settings.body_limit, self.settings.body_time).await.unwrap_or_default();
+        let body = self.bodies.read(body, visit.address).await.unwrap_or_default();
         let cookie = self.sign_out(&visit).await?;
         let way = Way::read(&body);
         let reply = match Target::read(&way.rd, self.sessions.sites()) {

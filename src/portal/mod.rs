@@ -6,6 +6,7 @@
 //!
 //! The portal never talks to the gate. They meet in the session store.
 
+mod body;
 mod csrf;
 mod form;
 mod json;
@@ -36,10 +37,10 @@ use crate::signin::SignIn;
 use crate::telemetry::log::excerpt;
 use crate::telemetry::metrics::Metrics;
 
+use body::{Bodies, Unread};
 use csrf::{CrossSite, Provenance};
-use json::Unread;
 use pages::{Asset, Notice};
-use reply::{Reply, UNAVAILABLE};
+use reply::{BUSY, Reply, UNAVAILABLE};
 use visit::{Astray, Visit};
 
 const EARLY_DATA: HeaderName = HeaderName::from_static("early-data");
@@ -52,7 +53,7 @@ pub struct Settings {
     pub base_path: String,
     /// Whose forwarded facts are believed (`server.trusted_proxies`).
     pub trusted_proxies: TrustedProxies,
-    /// The longest body that is read, in bytes; 64 KiB by default.
+    /// The longest body that is read, in bytes; 16 KiB by default.
     pub body_limit: usize,
     /// How long a body may take to arrive; 6 seconds by default.
     pub body_time: Duration,
@@ -63,7 +64,7 @@ impl Default for Settings {
         Settings {
             base_path: String::new(),
             trusted_proxies: TrustedProxies::default(),
-            body_limit: 64 * 1024,
+            body_limit: 16 * 1024,
             body_time: Duration::from_secs(6),
         }
     }
@@ -76,6 +77,7 @@ pub struct Portal {
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
     settings: Settings,
+    bodies: Bodies,
     content_policy: HeaderValue,
 }
 
@@ -89,6 +91,7 @@ enum Refusal {
     TooLarge,
     TooSlow,
     Broken,
+    NoRoom,
     Unavailable(StoreUnavailable),
 }
 
@@ -110,6 +113,7 @@ impl From<Unread> for Refusal {
             Unread::TooLarge => Refusal::TooLarge,
             Unread::TooSlow => Refusal::TooSlow,
             Unread::Broken => Refusal::Broken,
+            Unread::NoRoom => Refusal::NoRoom,
         }
     }
 }
@@ -131,6 +135,7 @@ impl Refusal {
             Refusal::TooLarge => "the body is too large",
             Refusal::TooSlow => "the body took too long",
             Refusal::Broken => "the body did not arrive as a whole",
+            Refusal::NoRoom => "too many bodies are being read",
             Refusal::Unavailable(_) => "the session store could not be asked",
         }
     }
@@ -143,7 +148,7 @@ impl Refusal {
             Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Refusal::Broken => StatusCode::BAD_REQUEST,
-            Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::NoRoom | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -159,7 +164,9 @@ impl Portal {
     ) -> Portal {
         let base_path = settings.base_path.trim_end_matches('/').to_owned();
         let content_policy = pages::content_policy(sessions.sites());
-        Portal { sessions, signin, policy, metrics, settings: Settings { base_path, ..settings }, content_policy }
+        let bodies = Bodies::new(settings.body_limit, settings.body_time);
+        let settings = Settings { base_path, ..settings };
+        Portal { sessions, signin, policy, metrics, settings, bodies, content_policy }
     }
 
     /// Answers one request. Infallible: whatever went wrong, the answer says so.
@@ -265,6 +272,7 @@ impl Portal {
             }
             Refusal::CrossSite => reply::failed(status, "The request was not made by the portal's own pages."),
             Refusal::MediaType => reply::failed(status, "Send JSON, with `Content-Type: application/json`."),
+            Refusal::NoRoom => reply::retry_later(reply::failed(status, BUSY)),
             Refusal::Unavailable(_) => reply::retry_later(reply::failed(status, UNAVAILABLE)),
         }
     }
@@ -294,12 +302,13 @@ impl Portal {
             Refusal::TooLarge => ("Too much", "The form is larger than this server takes.".to_owned(), Some("Open the sign-in page")),
             Refusal::TooSlow => ("Too slow", "The form took too long to arrive.".to_owned(), Some("Open the sign-in page")),
             Refusal::Broken => ("Something is missing", "The form did not arrive as a whole.".to_owned(), Some("Open the sign-in page")),
+            Refusal::NoRoom => ("Busy", BUSY.to_owned(), Some("Try again")),
             Refusal::Unavailable(_) => ("Not available", UNAVAILABLE.to_owned(), Some("Try again")),
         };
         let page = Notice { base: &self.settings.base_path, title, message: &message, link };
         let reply = pages::render(refusal.status(), &page, &self.content_policy);
         match refusal {
-            Refusal::Unavailable(_) => reply::retry_later(reply),
+            Refusal::NoRoom | Refusal::Unavailable(_) => reply::retry_later(reply),
             _ => reply,
         }
     }
@@ -334,7 +343,12 @@ impl Portal {
                 tracing::warn!(client, method, path, "refused a request that another site may have made");
             }
             Refusal::Unavailable(error) => state::log_unavailable(error),
-            Refusal::MediaType | Refusal::EarlyData | Refusal::TooLarge | Refusal::TooSlow | Refusal::Broken => {
+            Refusal::MediaType
+            | Refusal::EarlyData
+            | Refusal::TooLarge
+            | Refusal::TooSlow
+            | Refusal::Broken
+            | Refusal::NoRoom => {
                 tracing::debug!(reason, client, method, path, "refused a request");
             }
         }

@@ -97,7 +97,7 @@ impl Portal {
         if self.found(&visit).await?.is_none() {
             return Ok(reply::bare(StatusCode::UNAUTHORIZED));
         }
-        let body = json::read(body, self.settings.body_limit, self.settings.body_time).await?;
+        let body = self.bodies.read(body, visit.address).await?;
         let failed = || reply::failed(StatusCode::OK, "Operation failed.");
         let Ok(asked) = serde_json::from_slice::<json::SafeRedirection>(&body) else { return Ok(failed()) };
         Ok(match Target::read(&asked.uri, self.sessions.sites()) {

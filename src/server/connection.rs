@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{Either, Full};
@@ -15,7 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error};
@@ -29,17 +30,16 @@ use crate::peer::Peer;
 /// The client's half of the HTTP/2 preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Streams open at once on one HTTP/2 connection; a proxy that has more to ask opens another.
-const STREAMS: u32 = 256;
-
 /// Streams reset by the peer before we looked at them (CVE-2023-44487), and streams reset by us for an
 /// error of the peer's (CVE-2025-8671): beyond these the connection ends.
 const RESET_BY_PEER: usize = 20;
 const RESET_BY_US: usize = 64;
 
-/// Bytes of bodies that one HTTP/2 stream, and all of a connection's, may send before we ask for more.
-const STREAM_WINDOW: u32 = 65_535;
-const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+/// Bytes that are read at a time.
+const CHUNK: usize = 4 * 1024;
+
+/// How many streams' worth of bodies all of an HTTP/2 connection may send before we ask for more.
+const WINDOWS: u32 = 4;
 
 /// One accepted connection and what it needs.
 pub(super) struct Connection<H> {
@@ -66,7 +66,7 @@ impl<H: Handler> Connection<H> {
                         slot.vouched();
                     }
                 }
-                self.serve(stream, true).await;
+                self.serve(Box::new(stream), true).await;
             }
             Err(error) => debug!(peer = %self.peer, %error, "the TLS handshake failed"),
         }
@@ -91,16 +91,17 @@ impl<H: Handler> Connection<H> {
             Ok(None) => return, // closed before anything was asked
             Err(error) => return debug!(peer = %self.peer, %error, "the connection broke"),
         };
+        // Each stage is put elsewhere: a connection would carry the room for all of them, as idle as it may be.
         if H::TAKES_PLAIN && matches!(speaks, Speaks::Http1) {
-            read = match express::serve(&mut self, &mut stream, read, secure).await {
+            read = match Box::pin(express::serve(&mut self, &mut stream, read, secure)).await {
                 Ok(Outcome::Hyper(read)) => read,
                 Ok(Outcome::Over) => return,
                 Err(error) => return debug!(peer = %self.peer, %error, "the connection broke"),
             };
         }
         let mut lines = match speaks {
-            Speaks::Http1 => Some(RequestLines::default()),
-            Speaks::Http2 => None, // `:path` is compressed: nothing to see here
+            Speaks::Http1 if H::REFUSES_FRAGMENTS => Some(RequestLines::default()),
+            Speaks::Http1 | Speaks::Http2 => None, // `:path` is compressed: nothing to see there
         };
         if let Some(lines) = &mut lines {
             lines.screen(&mut read);
@@ -116,40 +117,47 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    async fn http1<S>(self, io: TokioIo<Timed<S>>, secure: bool) -> hyper::Result<()>
+    /// Both are made at once and not when they are first polled: what an `async fn` is given it carries to its end.
+    fn http1<S>(self, io: TokioIo<Timed<S>>, secure: bool) -> impl Future<Output = hyper::Result<()>> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (handler, peer, deadline, _slot) = (self.handler, self.peer, self.deadline, self.slot);
+        let (handler, peer, deadline) = (self.handler, self.peer, self.deadline);
+        let (watcher, slot) = (self.watcher, self.slot);
         let service = service_fn(move |request| {
             let (handler, deadline) = (handler.clone(), Arc::clone(&deadline));
-            async move {
+            // hyper keeps room for it, between requests too.
+            Box::pin(async move {
                 deadline.asked();
                 let answer = answer(&handler, request, peer, secure).await;
                 deadline.answered();
                 Ok::<_, Infallible>(answer)
-            }
+            })
         });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .header_read_timeout(None) // see `deadline`: hyper's would begin when the connection is idle
-            .max_header_size(self.limits.header_bytes)
-            .max_buf_size(self.limits.header_bytes.max(8_192))
-            .writev(false) // bodies are tiny: one flat buffer costs less than a vector
-            .serve_connection(io, service);
-        let mut connection = connection;
-        // It takes the bytes that were read already: told to stop before it has any, it would drop them.
-        match poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx))).await {
-            Poll::Ready(outcome) => outcome,
-            Poll::Pending => self.watcher.watch(connection).await,
+        let mut connection = Box::new(
+            hyper::server::conn::http1::Builder::new()
+                .header_read_timeout(None) // see `deadline`: hyper's would begin when the connection is idle
+                .max_header_size(self.limits.header_bytes)
+                .max_buf_size(self.limits.header_bytes.max(8_192))
+                .writev(false) // bodies are tiny: one flat buffer costs less than a vector
+                .serve_connection(io, service),
+        );
+        async move {
+            let _slot = slot;
+            // It takes the bytes that were read already: told to stop before it has any, it would drop them.
+            match poll_fn(|cx| Poll::Ready(Pin::new(&mut *connection).poll(cx))).await {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending => Box::pin(watcher.watch(*connection)).await,
+            }
         }
     }
 
-    async fn http2<S>(self, io: TokioIo<Timed<S>>, secure: bool) -> hyper::Result<()>
+    fn http2<S>(self, io: TokioIo<Timed<S>>, secure: bool) -> impl Future<Output = hyper::Result<()>> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.deadline.begin_streams();
-        let (handler, peer, deadline, _slot) = (self.handler, self.peer, self.deadline, self.slot);
+        let (handler, peer, deadline, slot) = (self.handler, self.peer, self.deadline, self.slot);
         let service = service_fn(move |request| {
             let (handler, stream) = (handler.clone(), deadline.open_stream());
             async move {
@@ -161,15 +169,19 @@ impl<H: Handler> Connection<H> {
             .timer(TokioTimer::new())
             .keep_alive_interval(self.limits.patience.idle)
             .keep_alive_timeout(self.limits.patience.read)
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(H::STREAMS)
             .max_pending_accept_reset_streams(RESET_BY_PEER)
             .max_local_error_reset_streams(RESET_BY_US)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(H::STREAM_WINDOW)
+            .initial_connection_window_size(WINDOWS.saturating_mul(H::STREAM_WINDOW))
             .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
             .max_send_buf_size(64 * 1024)
             .serve_connection(io, service);
-        self.watcher.watch(connection).await
+        let watched = Box::pin(self.watcher.watch(connection));
+        async move {
+            let _slot = slot;
+            watched.await
+        }
     }
 }
 
@@ -180,7 +192,8 @@ async fn answer<H: Handler>(
     peer: Peer,
     secure: bool,
 ) -> Response<Either<H::Body, Full<Bytes>>> {
-    match caught(peer, handler.call(request, peer, secure)).await {
+    let work = pin!(handler.call(request, peer, secure));
+    match caught(peer, work).await {
         Some(answer) => answer.map(Either::Left),
         None => {
             let body = Full::new(Bytes::from_static(b"500 Internal Server Error"));
@@ -193,8 +206,7 @@ async fn answer<H: Handler>(
 
 /// What a handler's `work` comes to, or `None` if it panics: a fault of ours in one request ends neither the
 /// connection nor the process, and lets nobody through.
-pub(super) async fn caught<T>(peer: Peer, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
+pub(super) async fn caught<T>(peer: Peer, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     // A handler that panicked is not asked again, so nothing half changed of its own is seen.
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
@@ -213,10 +225,10 @@ enum Speaks {
 
 /// Reads until the first bytes tell HTTP/2 from HTTP/1.1; `None` if the peer closed before.
 async fn begin<S: AsyncRead + Unpin>(stream: &mut S, deadline: &Deadline) -> io::Result<Option<(Speaks, BytesMut)>> {
-    let mut read = BytesMut::with_capacity(4_096);
+    let mut read = BytesMut::new();
     loop {
         let is_first = read.is_empty();
-        if stream.read_buf(&mut read).await? == 0 {
+        if receive(stream, &mut read).await? == 0 {
             return Ok(None);
         }
         if is_first {
@@ -229,6 +241,20 @@ async fn begin<S: AsyncRead + Unpin>(stream: &mut S, deadline: &Deadline) -> io:
             return Ok(Some((Speaks::Http1, read)));
         }
     }
+}
+
+/// Waits for bytes and puts them behind `read`; answers how many there were, 0 at the end.
+///
+/// They pass through the stack, so that `read` needs no room for what may never come.
+pub(super) async fn receive<S: AsyncRead + Unpin>(stream: &mut S, read: &mut BytesMut) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let mut chunk = [const { MaybeUninit::uninit() }; CHUNK];
+        let mut chunk = ReadBuf::uninit(&mut chunk);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut chunk))?;
+        read.extend_from_slice(chunk.filled());
+        Poll::Ready(Ok(chunk.filled().len()))
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -12,13 +12,14 @@
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
+use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use httparse::{Header, Status};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::connection::{Connection, caught};
+use super::connection::{Connection, caught, receive};
 use super::listener::Handler;
 use crate::clock::UnixTime;
 
@@ -28,9 +29,9 @@ const FIELDS: usize = 64;
 /// Bytes of a target that is read here; what is longer is hyper's to refuse.
 const TARGET: usize = 8 * 1024;
 
-/// Bytes that a buffer has room for at first, and the most that it keeps from one request to the next.
-const ROOM: usize = 4 * 1024;
-const KEPT: usize = 8 * 1024;
+/// Bytes of an answer that there is room for at first, and the most room that a buffer keeps from one request to the next.
+const ROOM: usize = 1024;
+const KEPT: usize = 4 * 1024;
 
 /// A request that was recognised.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ where
 {
     let Connection { handler, peer, limits, deadline, stop, .. } = connection;
     let stopped = stop.clone();
-    let mut stopping = std::pin::pin!(stop.wait_for(|&stop| stop));
+    let mut stopping = pin!(stop.wait_for(|&stop| stop));
     let mut out = Vec::with_capacity(ROOM);
     let mut seen = 0_usize;
     loop {
@@ -94,7 +95,11 @@ where
             Recognised::Other => return Ok(Outcome::Hyper(read)),
             Recognised::Plain(request) => {
                 deadline.asked();
-                match caught(*peer, handler.plain(&request, *peer, secure, &mut out)).await {
+                let answered = {
+                    let work = pin!(handler.plain(&request, *peer, secure, &mut out));
+                    caught(*peer, work).await
+                };
+                match answered {
                     Some(true) => {}
                     Some(false) => {
                         deadline.begin_head(); // it begins anew
@@ -118,7 +123,7 @@ where
                 read.clear();
                 seen = 0;
                 if read.capacity() > KEPT {
-                    read = BytesMut::with_capacity(ROOM);
+                    read = BytesMut::new();
                 }
                 if out.capacity() > KEPT {
                     out = Vec::with_capacity(ROOM);
@@ -127,7 +132,7 @@ where
         }
         let count = tokio::select! {
             biased;
-            count = stream.read_buf(&mut read) => count?,
+            count = receive(stream, &mut read) => count?,
             _ = &mut stopping => 0,
         };
         if count == 0 {

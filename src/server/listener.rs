@@ -41,6 +41,16 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// Whether [`plain`](Handler::plain) takes anything.
     const TAKES_PLAIN: bool = false;
 
+    /// Whether a request line with a `#` in it is refused (A08). Only where bodies are left unread, which may hold what looks
+    /// like a request line wherever their bytes are cut.
+    const REFUSES_FRAGMENTS: bool = false;
+
+    /// Streams open at once on one HTTP/2 connection; a peer that has more to ask opens another.
+    const STREAMS: u32 = 256;
+
+    /// Bytes that one HTTP/2 stream may send of its body before they are asked for.
+    const STREAM_WINDOW: u32 = 65_535;
+
     /// Answers one request that came from `peer`; `secure` tells whether it came over TLS.
     fn call(
         &self,
@@ -212,8 +222,8 @@ impl Bound {
                 match (stream, tls) {
                     (Stream::Tcp(stream), None) => connection.serve(stream, false).await,
                     (Stream::Unix(stream), None) => connection.serve(stream, false).await,
-                    (Stream::Tcp(stream), Some(tls)) => connection.serve_tls(tls, stream).await,
-                    (Stream::Unix(stream), Some(tls)) => connection.serve_tls(tls, stream).await,
+                    (Stream::Tcp(stream), Some(tls)) => Box::pin(connection.serve_tls(tls, stream)).await,
+                    (Stream::Unix(stream), Some(tls)) => Box::pin(connection.serve_tls(tls, stream)).await,
                 }
             });
             open.push(deadline, task.abort_handle());

@@ -6,6 +6,7 @@
 
 mod connection;
 pub mod deadline;
+mod descriptors;
 pub mod express;
 pub mod listener;
 mod request_line;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::deadline::Patience;
+use self::descriptors::Places;
 use self::express::Plain;
 use self::listener::{Bound, ConnectionLimits, Counts, Handler};
 use self::tls::Certificates;
@@ -39,7 +41,7 @@ use crate::fault::Fault;
 use crate::identity::file::FileBackend;
 use crate::peer::Peer;
 use crate::portal::{self, Portal};
-use crate::session::Sessions;
+use crate::session::{Sessions, StoreSettings};
 use crate::signin::SignIn;
 use crate::signin::pool::HashingPool;
 use crate::telemetry::log;
@@ -112,6 +114,10 @@ async fn start(
     accounts.watch().map_err(no_thread)?;
     // On the gate's runtime: connections to the store belong to whoever waits for them most.
     let store = settings.session;
+    let store_connections = match &store.store {
+        StoreSettings::Memory { .. } => 0,
+        StoreSettings::Redis(redis) => redis.max_connections as usize,
+    };
     let opened = gate_runtime.spawn(async move { Sessions::open_store(&store).await });
     let sessions = Arc::new(opened.await.map_err(|error| Fault::new(error.to_string()))??);
     let pool = HashingPool::start(settings.hashing_pool).map_err(no_thread)?;
@@ -135,6 +141,7 @@ async fn start(
             refresh: settings.refresh,
             grpc: settings.grpc.is_some().then(|| authz::grpc::Settings {
                 message_bytes: settings.limits.read_buffer.saturating_mul(2).max(CHECK_BYTES),
+                message_time: settings.limits.read_timeout,
             }),
         },
         Arc::clone(&policy),
@@ -162,11 +169,12 @@ async fn start(
         log,
     });
 
-    let limits = ConnectionLimits {
-        connections: settings.limits.max_connections,
-        // Proxies ask the gate; others only probe it, scrape it, or mean it no good.
-        strangers: (settings.limits.max_connections / 16).max(16),
-        trusted: settings.trusted_proxies,
+    let gates = 1 + usize::from(settings.grpc.is_some());
+    let shares = descriptors::share_out(settings.limits.max_connections, gates, store_connections);
+    let limits = |places: Places| ConnectionLimits {
+        connections: places.trusted,
+        strangers: places.untrusted,
+        trusted: settings.trusted_proxies.clone(),
         header_bytes: settings.limits.read_buffer,
         patience: Patience {
             read: settings.limits.read_timeout,
@@ -174,8 +182,6 @@ async fn start(
             idle: settings.limits.idle_timeout,
         },
     };
-    // People are nobody's trusted proxy, and may come to the portal directly.
-    let portal_limits = ConnectionLimits { strangers: limits.connections, ..limits.clone() };
     let counts = |listener| Counts {
         open: metrics.connections(listener),
         turned_away: metrics.turned_away(listener),
@@ -187,7 +193,7 @@ async fn start(
     Certificates::watch(&watched).map_err(no_thread)?;
     // Inside the runtime that will serve it.
     let bind_gate = async |key: &str, listener: &config::Listener, tls, kind: Listener| {
-        let (address, limits, counts) = (listener.address.clone(), limits.clone(), counts(kind));
+        let (address, limits, counts) = (listener.address.clone(), limits(shares.gate), counts(kind));
         let task = gate_runtime.spawn(async move { Bound::bind(&address, tls, limits, counts).await });
         task.await
             .map_err(|error| Fault::new(error.to_string()))?
@@ -198,12 +204,13 @@ async fn start(
         Some(listener) => Some(bind_gate("server.grpc.address", listener, grpc_tls, Listener::Grpc).await?),
         None => None,
     };
-    let bound_portal = Bound::bind(&settings.portal.address, portal_tls, portal_limits, counts(Listener::Portal))
-        .await
-        .map_err(|error| unbound("portal.address", &settings.portal.address, &error))?;
+    let bound_portal =
+        Bound::bind(&settings.portal.address, portal_tls, limits(shares.portal), counts(Listener::Portal))
+            .await
+            .map_err(|error| unbound("portal.address", &settings.portal.address, &error))?;
     let bound_metrics = match &settings.metrics {
         Some(listener) => Some(
-            Bound::bind(&listener.address, certificates(listener)?, limits, counts(Listener::Metrics))
+            Bound::bind(&listener.address, certificates(listener)?, limits(shares.metrics), counts(Listener::Metrics))
                 .await
                 .map_err(|error| unbound("telemetry.metrics.address", &listener.address, &error))?,
         ),
@@ -320,6 +327,7 @@ impl Handler for Arc<Gate> {
     }
 
     const TAKES_PLAIN: bool = true;
+    const REFUSES_FRAGMENTS: bool = true;
 
     async fn plain(&self, request: &Plain<'_>, peer: Peer, secure: bool, out: &mut Vec<u8>) -> bool {
         let (path, _) = request.target.split_once('?').unwrap_or((request.target, ""));
@@ -351,6 +359,10 @@ impl Handler for Grpc {
 
 impl Handler for Arc<Portal> {
     type Body = Full<Bytes>;
+
+    // Each stream of a stranger's may hold a body (A122).
+    const STREAMS: u32 = 32;
+    const STREAM_WINDOW: u32 = 16 * 1024;
 
     fn call(
         &self,

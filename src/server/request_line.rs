@@ -5,9 +5,9 @@
 //! looked at before hyper reads them, and a `#` in a request line becomes a byte that hyper answers with 400.
 //!
 //! No framing is followed. A line is taken for a request line if it begins with a method, which is a token (RFC 9110 §5.6.2)
-//! and a space. No header begins so, for its name ends in a colon; nor does a line of JSON or a form, which the portal must get
-//! as they were sent. A connection whose bodies are left unread is closed after the answer, so a request line always starts a
-//! line.
+//! and a space. No header begins so, for its name ends in a colon. A body may, as where a chunk begins in the middle of a
+//! password: so this is for connections whose bodies are left unread, those of the gate. They are closed after the answer to
+//! a request with a body, so a request line always starts a line.
 
 /// What replaces a `#`: no request line may hold it.
 const REFUSED: u8 = 0x01;

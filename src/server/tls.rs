@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
 use crate::config::TlsSettings;
@@ -112,6 +112,11 @@ fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, Fault> {
         ))
         .help("Give the chain and the key that it was made for.")
     })?;
+    if !client_authorities.is_empty() {
+        // A resumed session skips the look at the client's certificate, which may have expired since (RFC 8446 §2.2).
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -23,9 +23,12 @@ use super::store::Key;
 /// The length of a cookie's value: 32 bytes in base64url without padding (RFC 4648 section 5).
 const VALUE_LEN: usize = 43;
 
-/// How many different values of our cookie are looked up for one request. More than that is somebody's
-/// doing, and none is believed (A73).
-const MAX_CANDIDATES: usize = 4;
+/// How many different values of our cookie are looked up for one request: enough that some which a host beside the
+/// applications has planted lock nobody out (A128), and few enough to be cheap.
+///
+/// Of more, none is believed. Which of them are looked at must not be up to whoever sends them: a session of
+/// somebody else's that is not looked at could not contradict the one that is (A73).
+const MAX_CANDIDATES: usize = 16;
 
 /// The 256 random bits that a cookie carries. Who holds them is signed in, so they are not printed, and
 /// no store sees them: it knows their hash.
@@ -85,10 +88,12 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// The different values of our cookie in one request.
+/// The different values of our cookie in one request, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
-    ids: [Option<SessionId>; MAX_CANDIDATES],
+    /// The first, which is the only one nearly always: it takes no memory from elsewhere.
+    pub first: Option<SessionId>,
+    pub more: Vec<SessionId>,
 }
 
 impl Candidates {
@@ -104,36 +109,37 @@ impl Candidates {
         if fits { found } else { Candidates::default() }
     }
 
-    /// All of them, however many there are: for ending what they stand for.
-    pub(super) fn read_all<'c>(headers: impl Iterator<Item = &'c [u8]>, name: &str) -> Vec<SessionId> {
-        let mut found: Vec<SessionId> = Vec::new();
-        each_id(headers, name, |id| {
-            if !found.iter().any(|known| known.0 == id.0) {
-                found.push(id);
-            }
-        });
-        found
-    }
-
     /// Takes in `id` unless it is there; answers whether there was room.
     fn add(&mut self, id: SessionId) -> bool {
-        for slot in &mut self.ids {
-            match slot {
-                Some(known) if known.0 == id.0 => return true,
-                Some(_) => {}
-                None => {
-                    *slot = Some(id);
-                    return true;
-                }
-            }
+        let Some(first) = &self.first else {
+            self.first = Some(id);
+            return true;
+        };
+        if first.0 == id.0 || self.more.iter().any(|known| known.0 == id.0) {
+            return true;
         }
-        false
+        let fits = self.more.len() + 1 < MAX_CANDIDATES;
+        if fits {
+            // All at once: growing would leave copies of ids behind.
+            self.more.reserve_exact(if self.more.is_empty() { MAX_CANDIDATES - 1 } else { 0 });
+            self.more.push(id);
+        }
+        fits
     }
 
-    /// The ids, in the order in which they came.
+    /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &SessionId> {
-        self.ids.iter().flatten()
+        self.first.iter().chain(&self.more)
     }
+}
+
+/// The keys of all values of the cookie called `name`, however many there are: for ending what they stand for.
+pub(super) fn keys<'c>(headers: impl Iterator<Item = &'c [u8]>, name: &str) -> Vec<Key> {
+    let mut keys = Vec::new();
+    each_id(headers, name, |id| keys.push(id.key()));
+    keys.sort_unstable();
+    keys.dedup();
+    keys
 }
 
 /// Calls `see` with every value of the cookie called `name` that could be an id.
@@ -322,16 +328,29 @@ mod tests {
     }
 
     #[test]
-    fn a73_up_to_four_different_values_are_looked_up_and_of_more_none() {
+    fn a73_a128_up_to_sixteen_different_values_are_looked_up_and_of_more_none() {
         let pairs = |n: u8| (0..n).map(|seed| format!("sid={}", value(&id(seed)))).collect::<Vec<_>>();
-        assert_eq!(read(&[&pairs(4).join("; ")]).len(), 4);
-        assert_eq!(read(&[&pairs(5).join("; ")]).len(), 0);
-        let repeated = [pairs(4), pairs(4)].concat();
-        assert_eq!(read(&[&repeated.join(";")]).len(), 4, "the same value twice is one");
-        let headers = pairs(5);
+        assert_eq!(
+            read(&[&pairs(16).join("; ")]),
+            (0..16).map(|seed| id(seed).0).collect::<Vec<_>>(),
+            "in their order"
+        );
+        assert_eq!(read(&[&pairs(17).join("; ")]).len(), 0);
+        let repeated = [pairs(16), pairs(16)].concat();
+        assert_eq!(read(&[&repeated.join(";")]).len(), 16, "the same value twice is one");
+        let headers = pairs(17);
         assert_eq!(read(&headers.iter().map(String::as_str).collect::<Vec<_>>()).len(), 0, "over several headers");
         let junk = vec!["sid=junk"; 3000].join("; ");
         assert_eq!(read(&[&format!("{junk}; sid={}", value(&id(7)))]), [id(7).0], "junk is not counted");
+    }
+
+    #[test]
+    fn a73_a124_all_values_are_found_for_signing_out_each_once() {
+        let pairs: Vec<_> = (0..=255).map(|seed| format!("sid={}", value(&id(seed)))).collect();
+        let headers = [pairs.join("; "), pairs.join(";"), "sid=junk".to_owned()];
+        let keys = super::keys(headers.iter().map(|header| header.as_bytes()), "sid");
+        assert_eq!(keys.len(), 256);
+        assert!((0..=255).all(|seed| keys.contains(&id(seed).key())));
     }
 
     #[test]
@@ -369,7 +388,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_panic(headers in proptest::collection::vec(any::<Vec<u8>>(), 0..4)) {
             let found = Candidates::read(headers.iter().map(Vec::as_slice), "sid");
-            prop_assert!(found.iter().count() <= 4);
+            prop_assert!(found.iter().count() <= 16);
         }
 
         #[test]

@@ -31,7 +31,7 @@ pub use cookie::SetCookie;
 pub use memory::Memory;
 pub use model::{Factors, Session};
 pub use site::{CookieDomain, PortalUrl, SameSite, Site, Sites};
-pub use store::{Key, Store, StoreUnavailable};
+pub use store::{Account, Key, SESSIONS_PER_ACCOUNT, Store, StoreUnavailable};
 
 /// How sessions are kept, as configured.
 #[derive(Clone, Debug)]
@@ -120,8 +120,7 @@ impl Sessions {
                         "They are stored encrypted: set a long random `session.secret`, the same for all replicas.",
                     )
                 })?;
-                let domains = sites.iter().map(|site| site.domain.clone()).collect();
-                Kept::Redis(redis::Redis::open(redis, secret, domains).await?)
+                Kept::Redis(redis::Redis::open(redis, secret, &sites).await?)
             }
         };
         Ok(Sessions { sites, kept, errors: AtomicU64::new(0) })
@@ -135,9 +134,10 @@ impl Sessions {
     /// The session that a request shows at `site`, if there is one and it has not ended.
     ///
     /// `cookies` are the values of all `Cookie` headers, in order. Of several cookies with our name the first that
-    /// stands for a session is used (W13), unless two stand for different people or there are more than four: then
-    /// somebody planted one, and nobody is believed (A73). A session that was made for another site ends,
-    /// but for one whose domain this site lies below.
+    /// stands for a session is used (W13), unless two stand for different people or there are more than sixteen: then
+    /// somebody planted one, and nobody is believed (A73). Values that stand for no session here don't count, so that
+    /// planting a few locks nobody out (A128). A session that was made for another site ends, but for one whose domain
+    /// this site lies below.
     ///
     /// # Errors
     ///
@@ -149,15 +149,11 @@ impl Sessions {
         now: UnixTime,
     ) -> Result<Option<Found>, StoreUnavailable> {
         let candidates = Candidates::read(cookies, &site.cookie_name);
-        let mut chosen: Option<Found> = None;
-        for id in candidates.iter() {
-            let Some(found) = self.valid(site, id.key(), now).await? else { continue };
-            match &chosen {
-                None => chosen = Some(found),
-                Some(first) if first.identity.username() == found.identity.username() => {}
-                Some(_) => return Ok(None),
-            }
-        }
+        let chosen = match &candidates.first {
+            None => None,
+            Some(only) if candidates.more.is_empty() => self.valid(site, only.key(), now).await?,
+            Some(_) => Box::pin(self.valid_of(site, candidates.iter().map(SessionId::key).collect(), now)).await?,
+        };
         if let Some(found) = &chosen {
             self.note_activity(site, found, now);
         }
@@ -197,8 +193,11 @@ impl Sessions {
         site: &Site,
         cookies: impl Iterator<Item = &'c [u8]>,
     ) -> Result<SetCookie, StoreUnavailable> {
-        for id in &Candidates::read_all(cookies, &site.cookie_name) {
-            self.count(self.kept.remove(&id.key()).await)?;
+        // Of all, whatever their number: were it bounded, whoever plants more would keep the person's own alive. How many there
+        // are is bounded by the length of a request's head, and they take one round trip.
+        let keys = cookie::keys(cookies, &site.cookie_name);
+        if !keys.is_empty() {
+            self.count(self.kept.remove_all(&keys).await)?;
         }
         Ok(SetCookie::expire(site))
     }
@@ -280,26 +279,48 @@ impl Sessions {
     /// The session under `key` if it is good at `site`; one that has ended, or is shown at another site, is forgotten.
     async fn valid(&self, site: &Site, key: Key, now: UnixTime) -> Result<Option<Found>, StoreUnavailable> {
         let Some(session) = self.count(self.kept.load(&key).await)? else { return Ok(None) };
-        let found = Found { key, session };
-        if found.domain != site.domain {
-            if found.domain.covers(site.domain.as_str()) {
-                // Browsers send the cookie of a domain to all that lies below it, another cookie domain too.
-                return Ok(None);
+        match standing(site, &session, now) {
+            Standing::Good => Ok(Some(Found { key, session })),
+            Standing::Elsewhere => Ok(None),
+            standing @ (Standing::Ended | Standing::Foreign) => {
+                if standing == Standing::Foreign {
+                    warn_of_foreign(site, &session);
+                }
+                self.count(self.kept.remove(&key).await)?;
+                Ok(None)
             }
-            tracing::warn!(
-                user = found.identity.username(),
-                host = %site.domain,
-                made_for = %found.domain,
-                "a session cookie was shown at another cookie domain; the session ends"
-            );
-            self.end(&found).await?;
-            return Ok(None);
         }
-        if found.has_ended(site.inactivity, now) {
-            self.end(&found).await?;
-            return Ok(None);
+    }
+
+    /// The first session under `keys` that is good at `site`, unless another is somebody else's.
+    async fn valid_of(&self, site: &Site, keys: Vec<Key>, now: UnixTime) -> Result<Option<Found>, StoreUnavailable> {
+        let sessions = self.count(self.kept.load_all(&keys).await)?;
+        let (mut good, mut over): (Vec<Found>, Vec<Key>) = (Vec::new(), Vec::new());
+        let mut has_warned = false; // one line a request is enough
+        for (key, session) in keys.into_iter().zip(sessions) {
+            let Some(session) = session else { continue };
+            match standing(site, &session, now) {
+                Standing::Good => good.push(Found { key, session }),
+                Standing::Elsewhere => {}
+                Standing::Ended => over.push(key),
+                Standing::Foreign => {
+                    if !std::mem::replace(&mut has_warned, true) {
+                        warn_of_foreign(site, &session);
+                    }
+                    over.push(key);
+                }
+            }
         }
-        Ok(Some(found))
+        if !over.is_empty() {
+            self.count(self.kept.remove_all(&over).await)?;
+        }
+        let mut good = good.into_iter();
+        let first = good.next();
+        let contradicted = first.as_ref().is_some_and(|first| {
+            let name = first.identity.username();
+            good.any(|other| other.identity.username() != name)
+        });
+        Ok(first.filter(|_| !contradicted))
     }
 
     fn note_activity(&self, site: &Site, found: &Found, now: UnixTime) {
@@ -319,6 +340,34 @@ impl Sessions {
     }
 }
 
+/// What a stored session is worth at a site.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Good,
+    /// It was made for a domain above: browsers send its cookie here as well.
+    Elsewhere,
+    /// It has expired.
+    Ended,
+    /// It was made for another domain, and ends: somebody else holds its cookie.
+    Foreign,
+}
+
+fn standing(site: &Site, session: &Session, now: UnixTime) -> Standing {
+    if session.domain == site.domain {
+        return if session.has_ended(site.inactivity, now) { Standing::Ended } else { Standing::Good };
+    }
+    if session.domain.covers(site.domain.as_str()) { Standing::Elsewhere } else { Standing::Foreign }
+}
+
+fn warn_of_foreign(site: &Site, session: &Session) {
+    tracing::warn!(
+        user = session.identity.username(),
+        host = %site.domain,
+        made_for = %session.domain,
+        "a session cookie was shown at another cookie domain; the session ends"
+    );
+}
+
 impl Kept {
     /// How long activity need not be noted again, at a site with this `inactivity`. A session may end that much
     /// before its inactivity is up, never after.
@@ -331,33 +380,48 @@ impl Kept {
     }
 }
 
-/// The store that was chosen. Dispatch is a `match`, so that a lookup in memory allocates nothing.
+/// The store that was chosen. Dispatch is a `match`, so that a lookup in memory allocates nothing, nor has every
+/// connection room for one in Redis.
 impl Store for Kept {
     async fn load(&self, key: &Key) -> Result<Option<Arc<Session>>, StoreUnavailable> {
         match self {
             Kept::Memory(store) => store.load(key).await,
-            Kept::Redis(store) => store.load(key).await,
+            Kept::Redis(store) => Box::pin(store.load(key)).await,
+        }
+    }
+
+    async fn load_all(&self, keys: &[Key]) -> Result<Vec<Option<Arc<Session>>>, StoreUnavailable> {
+        match self {
+            Kept::Memory(store) => store.load_all(keys).await,
+            Kept::Redis(store) => Box::pin(store.load_all(keys)).await,
         }
     }
 
     async fn insert(&self, key: &Key, session: Arc<Session>) -> Result<(), StoreUnavailable> {
         match self {
             Kept::Memory(store) => store.insert(key, session).await,
-            Kept::Redis(store) => store.insert(key, session).await,
+            Kept::Redis(store) => Box::pin(store.insert(key, session)).await,
         }
     }
 
     async fn update(&self, key: &Key, session: Arc<Session>) -> Result<bool, StoreUnavailable> {
         match self {
             Kept::Memory(store) => store.update(key, session).await,
-            Kept::Redis(store) => store.update(key, session).await,
+            Kept::Redis(store) => Box::pin(store.update(key, session)).await,
         }
     }
 
     async fn remove(&self, key: &Key) -> Result<bool, StoreUnavailable> {
         match self {
             Kept::Memory(store) => store.remove(key).await,
-            Kept::Redis(store) => store.remove(key).await,
+            Kept::Redis(store) => Box::pin(store.remove(key)).await,
+        }
+    }
+
+    async fn remove_all(&self, keys: &[Key]) -> Result<usize, StoreUnavailable> {
+        match self {
+            Kept::Memory(store) => store.remove_all(keys).await,
+            Kept::Redis(store) => Box::pin(store.remove_all(keys)).await,
         }
     }
 
@@ -371,7 +435,7 @@ impl Store for Kept {
     async fn flush(&self) {
         match self {
             Kept::Memory(store) => store.flush().await,
-            Kept::Redis(store) => store.flush().await,
+            Kept::Redis(store) => Box::pin(store.flush()).await,
         }
     }
 }

@@ -9,6 +9,8 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
+use ring::digest;
+
 use super::model::Session;
 
 /// Where a session is kept: the SHA-256 of its id.
@@ -42,6 +44,42 @@ impl fmt::Debug for Key {
     }
 }
 
+/// Whose a session is: a digest of a user name and of the cookie domain that the person signed in at.
+///
+/// A store finds by it what belongs together. It is the first half of a SHA-256, which is enough that nobody can give
+/// themselves a name with another's digest. It is no secret, but names can be tried on it: what leaves this process is keyed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Account([u8; 16]);
+
+impl Account {
+    /// Whose `session` is.
+    pub fn of(session: &Session) -> Account {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in [session.domain.as_str(), session.identity.username()] {
+            context.update(&part.len().to_be_bytes()); // so that no two pairs are the same bytes
+            context.update(part.as_bytes());
+        }
+        Account(context.finish().as_ref().first_chunk().copied().unwrap_or_default())
+    }
+
+    /// The bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Account(…)")
+    }
+}
+
+/// How many sessions an account may have at any one time.
+///
+/// More than a person with many devices and scripts has, and few enough that one who signs in for ever takes nobody else's
+/// place in a full store.
+pub const SESSIONS_PER_ACCOUNT: usize = 64;
+
 /// Takes the number that [`Key`] gives as it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct KeyHasher(u64);
@@ -74,7 +112,14 @@ pub trait Store: Send + Sync {
     /// The session under `key`, if there is one. It may have expired.
     fn load(&self, key: &Key) -> impl Future<Output = Result<Option<Arc<Session>>, StoreUnavailable>> + Send;
 
-    /// Keeps a new session under `key`, until it expires.
+    /// The sessions under each of `keys`, in their order, as [`load`](Store::load) has them; in one round trip.
+    fn load_all(
+        &self,
+        keys: &[Key],
+    ) -> impl Future<Output = Result<Vec<Option<Arc<Session>>>, StoreUnavailable>> + Send;
+
+    /// Keeps a new session under `key`, until it expires. Where its [`Account`] has [`SESSIONS_PER_ACCOUNT`] already, the one that
+    /// began first ends.
     fn insert(&self, key: &Key, session: Arc<Session>) -> impl Future<Output = Result<(), StoreUnavailable>> + Send;
 
     /// Puts `session` in the place of the one under `key`. Answers whether there was one; if not, nothing is kept.
@@ -82,6 +127,9 @@ pub trait Store: Send + Sync {
 
     /// Forgets the session under `key`. Answers whether there was one.
     fn remove(&self, key: &Key) -> impl Future<Output = Result<bool, StoreUnavailable>> + Send;
+
+    /// Forgets the sessions under all of `keys`, in one round trip. Answers how many there were.
+    fn remove_all(&self, keys: &[Key]) -> impl Future<Output = Result<usize, StoreUnavailable>> + Send;
 
     /// Notes that `session` is in use, later and off the caller's path. May be dropped, which is counted.
     fn touch(&self, key: &Key, session: &Arc<Session>);

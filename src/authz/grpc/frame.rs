@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Ready, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::combinators::WithTrailers;
@@ -30,6 +31,7 @@ const PREFIX: usize = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
     InvalidArgument = 3,
+    DeadlineExceeded = 4,
     PermissionDenied = 7,
     ResourceExhausted = 8,
     Unimplemented = 12,
@@ -77,19 +79,20 @@ fn is_protobuf(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case(b"application/grpc") || kind.eq_ignore_ascii_case(b"application/grpc+proto")
 }
 
-/// The one message of a call, of at most `limit` bytes.
+/// The one message of a call, of at most `limit` bytes, which must be there within `time`.
 ///
 /// # Errors
 ///
-/// `ResourceExhausted` if it is longer, `Unimplemented` if it is compressed, `Internal` if it is cut short,
+/// `DeadlineExceeded` if it is not there in time, `ResourceExhausted` if it is longer, `Unimplemented` if it is compressed, `Internal` if it is cut short,
 /// missing, or followed by anything.
-pub(super) async fn read<B>(body: B, limit: usize) -> Result<Bytes, Status>
+pub(super) async fn read<B>(body: B, limit: usize, time: Duration) -> Result<Bytes, Status>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     const TOO_LONG: Status = Status::new(Code::ResourceExhausted, "the message is too long");
-    let mut received = match Limited::new(body, limit.saturating_add(PREFIX)).collect().await {
+    let collected = tokio::time::timeout(time, Limited::new(body, limit.saturating_add(PREFIX)).collect()).await;
+    let mut received = match collected.map_err(|_| Status::new(Code::DeadlineExceeded, "the message took too long"))? {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return Err(TOO_LONG),
         Err(_) => return Err(Status::new(Code::Internal, "the call broke off")),
@@ -110,6 +113,25 @@ where
         return Err(Status::new(Code::Internal, "one whole message is expected"));
     }
     Ok(received)
+}
+
+/// Takes what a peer sends whose call is refused unread, up to `limit` bytes and for at most `time`; nothing is kept.
+///
+/// A stream that is answered before its end is reset, and clients that are sending still, as curl, then see the
+/// reset and not the answer (RFC 9113 section 8.1).
+pub(super) async fn discard<B: Body<Data = Bytes>>(body: B, limit: usize, time: Duration) {
+    let to_the_end = async {
+        let mut body = std::pin::pin!(body);
+        let mut left = limit;
+        while let Some(Ok(frame)) = body.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(less) => left = less,
+                None => break,
+            }
+        }
+    };
+    // Whatever is left then is theirs to lose.
+    let _ = tokio::time::timeout(time, to_the_end).await;
 }
 
 /// Answers with a message, and OK.

@@ -18,7 +18,7 @@ mod tests;
 
 use std::error::Error;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::Request;
@@ -46,6 +46,8 @@ const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 pub struct Settings {
     /// The longest `CheckRequest`, in bytes.
     pub message_bytes: usize,
+    /// How long one may take to arrive.
+    pub message_time: Duration,
 }
 
 /// The service, ready to be asked.
@@ -92,11 +94,13 @@ impl Gate {
         if parts.uri.path() != CHECK {
             return frame::refuse(Status::new(Code::Unimplemented, "only Authorization/Check of v3 is served"));
         }
-        // Before anything of it is read: a stranger may not fill our memory.
+        let Settings { message_bytes, message_time } = service.settings;
+        // Before anything of it is kept: a stranger may not fill our memory.
         let is_trusted = self.trusted_proxies.trusts(peer);
         let received = if is_trusted {
-            frame::read(body, service.settings.message_bytes).await
+            frame::read(body, message_bytes, message_time).await
         } else {
+            frame::discard(body, message_bytes, message_time).await;
             Err(Status::new(Code::PermissionDenied, "the peer is not listed in `server.trusted_proxies`"))
         };
         let decoded = received.and_then(|message| {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -172,6 +173,7 @@ async fn said(reply: Reply) -> Said {
         assert!(message.is_empty(), "a status other than OK, and a message");
         let codes = [
             Code::InvalidArgument,
+            Code::DeadlineExceeded,
             Code::PermissionDenied,
             Code::ResourceExhausted,
             Code::Unimplemented,
@@ -537,7 +539,28 @@ async fn a36_the_source_is_the_client_unless_it_is_a_trusted_proxy() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn a130_a_message_that_does_not_come_has_a_deadline() {
+    let fixture = fixture().await;
+    let begun = tokio::time::Instant::now();
+    let request = call(Bytes::new()).map(|_| Endless);
+    let proxy = Peer::at(PROXY.parse().unwrap());
+    assert_eq!(said(fixture.gate.check(request, proxy).await).await, Said::Status(Code::DeadlineExceeded));
+    assert_eq!(begun.elapsed(), TIME);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a130_what_a_stranger_sends_is_taken_and_dropped_up_to_a_limit() {
+    let begun = tokio::time::Instant::now();
+    let mut sent = framed(&[7; 1_000]);
+    frame::discard(Full::new(sent.split().freeze()), 2_000, TIME).await;
+    frame::discard(Full::new(Bytes::from(vec![7; 2_001])), 2_000, TIME).await;
+    assert_eq!(begun.elapsed(), Duration::ZERO, "as much as there is, or as is allowed");
+    frame::discard(Endless, 2_000, TIME).await;
+    assert_eq!(begun.elapsed(), TIME, "what does not come is waited for no longer than a message");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a41_a44_who_is_no_trusted_proxy_is_not_even_read() {
     let fixture = fixture().await;
     let message = framed(&Check::page("public.example.com", "/").0.encode_to_vec()).freeze();
@@ -665,6 +688,9 @@ async fn fields_that_are_not_known_are_passed_over() {
     assert_eq!(send(&fixture.gate, call(framed(&message).freeze())).await.status(), 200);
 }
 
+/// How long a message may take in these tests.
+const TIME: Duration = Duration::from_secs(6);
+
 /// A body that is never sent.
 struct Endless;
 
@@ -680,8 +706,8 @@ impl Body for Endless {
 proptest! {
     #[test]
     fn a_message_is_read_as_it_was_framed(message in proptest::collection::vec(any::<u8>(), 0..200), limit in 0_usize..200) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let read = runtime.block_on(frame::read(Full::new(framed(&message).freeze()), limit));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let read = runtime.block_on(frame::read(Full::new(framed(&message).freeze()), limit, TIME));
         if message.len() <= limit {
             prop_assert_eq!(read.unwrap(), message);
         } else {
@@ -691,8 +717,8 @@ proptest! {
 
     #[test]
     fn no_bytes_are_a_message_unless_they_are_framed_as_one(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        if let Ok(message) = runtime.block_on(frame::read(Full::new(Bytes::from(bytes.clone())), 1_024)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        if let Ok(message) = runtime.block_on(frame::read(Full::new(Bytes::from(bytes.clone())), 1_024, TIME)) {
             prop_assert_eq!(framed(&message).freeze(), bytes);
         }
     }

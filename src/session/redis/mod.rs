@@ -1,11 +1,12 @@
 //! Sessions in Redis, for more than one replica.
 //!
-//! A session is kept under `portcullis:s:` and its key in hexadecimal, sealed (`seal.rs`). Redis may be away at any time
-//! (`wire.rs`); nothing here ends the process or waits for it. Notes of activity are written by a task of their own,
-//! and dropped when too many wait.
+//! A session is kept under `portcullis:s:` and its key in hexadecimal, sealed (`seal.rs`). The keys of an account's sessions
+//! are in a sorted set under `portcullis:u:` and a keyed digest of the account, by when they began. Redis may be away at
+//! any time (`wire.rs`); nothing here ends the process or waits for it. Notes of activity are written by a task of their
+//! own, and dropped when too many wait.
 //!
-//! It takes Redis 6.0 or later (for `KEEPTTL`), or what speaks like it, and five commands: GET, SET, DEL, PING and
-//! SELECT.
+//! It takes Redis 6.0 or later (for `KEEPTTL`), or what speaks like it, and these commands: GET, MGET, SET, DEL, EXISTS,
+//! EXPIRE, ZADD, ZCARD, ZRANGE, ZREM, PING and SELECT. No command names keys of two kinds, and none is a script.
 
 mod seal;
 mod wire;
@@ -23,8 +24,8 @@ use crate::fault::Fault;
 use crate::secret::Secret;
 
 use super::model::Session;
-use super::site::CookieDomain;
-use super::store::{Key, Store, StoreUnavailable};
+use super::site::{CookieDomain, Sites};
+use super::store::{Account, Key, SESSIONS_PER_ACCOUNT, Store, StoreUnavailable};
 
 use seal::Seal;
 use wire::Wire;
@@ -124,6 +125,8 @@ pub struct Redis {
     wire: Arc<Wire>,
     seal: Arc<Seal>,
     domains: Box<[CookieDomain]>,
+    /// The longest that a session may live, in seconds.
+    longest: u64,
     queue: mpsc::Sender<Job>,
     touches_dropped: Arc<AtomicU64>,
     unreadable: AtomicU64,
@@ -133,23 +136,72 @@ impl Redis {
     /// Opens the store; connections are made when they are needed, on the runtime that this is called on.
     ///
     /// Values are sealed under keys derived from `secret`: with another one, all that is stored reads as no session.
-    /// `domains` are the cookie domains known, whose text sessions share.
+    /// `sites` are those known: sessions share the text of their domains.
     ///
     /// # Errors
     ///
     /// Settings that can't work: unreadable certificates, TLS over a unix socket, no version of TLS in the range.
-    pub async fn open(
-        settings: &Settings,
-        secret: &Secret<String>,
-        domains: Vec<CookieDomain>,
-    ) -> Result<Redis, Fault> {
+    pub async fn open(settings: &Settings, secret: &Secret<String>, sites: &Sites) -> Result<Redis, Fault> {
         let wire = Arc::new(Wire::new(settings)?);
         let seal = Arc::new(Seal::new(secret));
         let touches_dropped = Arc::new(AtomicU64::new(0));
         let (queue, jobs) = mpsc::channel(QUEUE_LEN);
         tokio::spawn(write_touches(jobs, wire.clone(), seal.clone(), touches_dropped.clone()));
         tokio::spawn(greet(wire.clone()));
-        Ok(Redis { wire, seal, domains: domains.into(), queue, touches_dropped, unreadable: AtomicU64::new(0) })
+        let domains = sites.iter().map(|site| site.domain.clone()).collect();
+        let lifetimes = sites.iter().map(|site| site.expiration.max(site.remember_me.unwrap_or_default()).as_secs());
+        let longest = lifetimes.max().unwrap_or_default().max(1);
+        Ok(Redis { wire, seal, domains, longest, queue, touches_dropped, unreadable: AtomicU64::new(0) })
+    }
+
+    /// The session in `value`, or none where it can't be opened.
+    fn opened(&self, key: &Key, value: Option<Vec<u8>>) -> Option<Arc<Session>> {
+        match self.seal.open(key, &name_of(key), value?, &self.domains) {
+            Ok(session) => Some(Arc::new(session)),
+            Err(why) => {
+                // With another secret this happens at every request of everybody: say it ever more rarely.
+                let so_far = self.unreadable.fetch_add(1, Ordering::Relaxed) + 1;
+                if so_far.is_power_of_two() {
+                    tracing::warn!(so_far, error = %why, "a stored session can't be opened and counts as none");
+                }
+                None
+            }
+        }
+    }
+
+    /// Ends the sessions of an account that are too many, those that began first, but not the one under `newest`; and
+    /// forgets in its set which ones are gone already. Two that do this at once do the same.
+    async fn end_surplus(&self, account: &str, newest: &Key) -> Result<(), StoreUnavailable> {
+        let (members,): (Vec<Vec<u8>>,) =
+            self.wire.run(redis::pipe().cmd("ZRANGE").arg(account).arg(0).arg(-1)).await?;
+        let keys = members.iter().filter_map(|member| member.as_slice().try_into().ok().map(Key::new));
+        let older: Vec<Key> = keys.filter(|key| key != newest).collect();
+        let mut ask = Pipeline::new();
+        for key in &older {
+            ask.cmd("EXISTS").arg(name_of(key));
+        }
+        let exists: Vec<bool> = if older.is_empty() { Vec::new() } else { self.wire.run(&ask).await? };
+        let live = exists.iter().filter(|exists| **exists).count();
+        let mut surplus = (live + 1).saturating_sub(SESSIONS_PER_ACCOUNT);
+        let (mut ended, mut forgotten) = (Vec::new(), Vec::new());
+        for (key, exists) in older.iter().zip(exists) {
+            if exists && surplus == 0 {
+                continue;
+            }
+            if exists {
+                surplus -= 1;
+                ended.push(name_of(key));
+            }
+            forgotten.push(key.as_bytes().as_slice());
+        }
+        let mut commands = Pipeline::new();
+        if !ended.is_empty() {
+            commands.cmd("DEL").arg(ended).ignore();
+        }
+        if !forgotten.is_empty() {
+            commands.cmd("ZREM").arg(account).arg(forgotten).ignore();
+        }
+        if commands.is_empty() { Ok(()) } else { self.wire.run(&commands).await }
     }
 
     /// How many notes of activity were dropped.
@@ -165,28 +217,33 @@ impl Redis {
 
 impl Store for Redis {
     async fn load(&self, key: &Key) -> Result<Option<Arc<Session>>, StoreUnavailable> {
-        let name = name_of(key);
-        let (value,): (Option<Vec<u8>>,) = self.wire.run(redis::pipe().cmd("GET").arg(&name)).await?;
-        let Some(value) = value else { return Ok(None) };
-        match self.seal.open(key, &name, value, &self.domains) {
-            Ok(session) => Ok(Some(Arc::new(session))),
-            Err(why) => {
-                // With another secret this happens at every request of everybody: say it ever more rarely.
-                let so_far = self.unreadable.fetch_add(1, Ordering::Relaxed) + 1;
-                if so_far.is_power_of_two() {
-                    tracing::warn!(so_far, error = %why, "a stored session can't be opened and counts as none");
-                }
-                Ok(None)
-            }
+        let (value,): (Option<Vec<u8>>,) = self.wire.run(redis::pipe().cmd("GET").arg(name_of(key))).await?;
+        Ok(self.opened(key, value))
+    }
+
+    async fn load_all(&self, keys: &[Key]) -> Result<Vec<Option<Arc<Session>>>, StoreUnavailable> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
         }
+        let names: Vec<String> = keys.iter().map(name_of).collect();
+        let (values,): (Vec<Option<Vec<u8>>>,) = self.wire.run(redis::pipe().cmd("MGET").arg(names)).await?;
+        Ok(keys.iter().zip(values).map(|(key, value)| self.opened(key, value)).collect())
     }
 
     async fn insert(&self, key: &Key, session: Arc<Session>) -> Result<(), StoreUnavailable> {
         let name = name_of(key);
         let value = self.seal.close(key, &name, &session)?;
+        let account = named("portcullis:u:", &self.seal.account_name(&Account::of(&session)));
         // A span and not a moment: Redis' clock need not agree with ours.
         let lifetime = session.expires.saturating_since(session.created).as_secs().max(1);
-        self.wire.run::<()>(redis::pipe().cmd("SET").arg(&name).arg(value).arg("EX").arg(lifetime).ignore()).await
+        let mut commands = Pipeline::new();
+        // The set first: were the connection to break in between, a session that is in no set could not be counted.
+        commands.cmd("ZADD").arg(&account).arg(session.created.as_secs()).arg(key.as_bytes().as_slice()).ignore();
+        commands.cmd("EXPIRE").arg(&account).arg(self.longest.max(lifetime)).ignore();
+        commands.cmd("SET").arg(&name).arg(value).arg("EX").arg(lifetime).ignore();
+        commands.cmd("ZCARD").arg(&account);
+        let (noted,): (usize,) = self.wire.run(&commands).await?;
+        if noted > SESSIONS_PER_ACCOUNT { self.end_surplus(&account, key).await } else { Ok(()) }
     }
 
     async fn update(&self, key: &Key, session: Arc<Session>) -> Result<bool, StoreUnavailable> {
@@ -201,6 +258,15 @@ impl Store for Redis {
     async fn remove(&self, key: &Key) -> Result<bool, StoreUnavailable> {
         let (removed,): (u64,) = self.wire.run(redis::pipe().cmd("DEL").arg(name_of(key))).await?;
         Ok(removed > 0)
+    }
+
+    async fn remove_all(&self, keys: &[Key]) -> Result<usize, StoreUnavailable> {
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let names: Vec<String> = keys.iter().map(name_of).collect();
+        let (removed,): (usize,) = self.wire.run(redis::pipe().cmd("DEL").arg(names)).await?;
+        Ok(removed)
     }
 
     fn touch(&self, key: &Key, session: &Arc<Session>) {
@@ -223,11 +289,16 @@ impl Store for Redis {
 
 /// The name that Redis knows a session by.
 fn name_of(key: &Key) -> String {
+    named("portcullis:s:", key.as_bytes())
+}
+
+/// `prefix`, and the digest in hexadecimal.
+fn named(prefix: &str, digest: &[u8; 32]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |n: u8| DIGITS.get(usize::from(n)).copied().map_or('0', char::from);
-    let mut name = String::with_capacity(13 + 64);
-    name.push_str("portcullis:s:");
-    for byte in key.as_bytes() {
+    let mut name = String::with_capacity(prefix.len() + 64);
+    name.push_str(prefix);
+    for byte in digest {
         name.push(digit(byte >> 4));
         name.push(digit(byte & 15));
     }

@@ -5,11 +5,11 @@
 //! (A81), but can take one away or put back what it once was, until it expires. What can't be opened is no session.
 
 use ring::rand::{SecureRandom, SystemRandom};
-use ring::{aead, hkdf};
+use ring::{aead, hkdf, hmac};
 
 use super::super::model::{Record, Session};
 use super::super::site::CookieDomain;
-use super::super::store::{Key, StoreUnavailable};
+use super::super::store::{Account, Key, StoreUnavailable};
 use crate::secret::Secret;
 
 /// The first byte of a stored value: how the rest is laid out.
@@ -18,6 +18,7 @@ const VERSION: u8 = 1;
 /// Closes and opens stored values.
 pub struct Seal {
     root: hkdf::Prk,
+    accounts: hmac::Key,
 }
 
 impl std::fmt::Debug for Seal {
@@ -30,7 +31,18 @@ impl Seal {
     /// Derives all keys from `secret`.
     pub fn new(secret: &Secret<String>) -> Seal {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"portcullis session store");
-        Seal { root: salt.extract(secret.expose().as_bytes()) }
+        let secret = secret.expose().as_bytes();
+        Seal { root: salt.extract(secret), accounts: hmac::Key::new(hmac::HMAC_SHA256, secret) }
+    }
+
+    /// What an account is called in the store. Who reads there learns which sessions are one person's, not whose.
+    pub fn account_name(&self, account: &Account) -> [u8; 32] {
+        let mut message = hmac::Context::with_key(&self.accounts);
+        message.update(b"portcullis account");
+        message.update(account.as_bytes());
+        let mut name = [0; 32];
+        name.copy_from_slice(message.sign().as_ref());
+        name
     }
 
     /// The key of one record. No two share one, so that random nonces do not run out (SP 800-38D section 8.3).
