@@ -17,7 +17,7 @@ use harness::process::{Package, program};
 
 const CONFIG: &str = "
 server: {address: 'tcp://{gate}/', grpc: {address: 'tcp://{grpc}/'}}
-portal: {address: 'tcp://{portal}/'}
+portal: {address: 'tcp://{portal}/', body_limit: 64 KiB}
 log: {log}
 telemetry: {metrics: {enabled: {metered}, address: 'tcp://{metrics}/metrics'}}
 authentication_backend: {file: {path: users.yaml}}
@@ -639,24 +639,31 @@ fn to_the_end(text: &str) -> &str {
 }
 
 /// The names that fields have: what each means stands in docs/logs.md.
-const FIELDS: [&str; 26] = [
+const FIELDS: [&str; 33] = [
     "accounts",
     "client",
     "diagnosis",
+    "digest",
     "door",
     "endpoint",
     "error",
     "file",
     "gate",
+    "gate_connections",
     "grpc",
+    "help",
     "host",
+    "limit",
     "listener",
     "made_for",
     "method",
     "metrics",
+    "milliseconds",
+    "needed",
     "path",
     "peer",
     "portal",
+    "portal_connections",
     "queue",
     "reason",
     "repeated",

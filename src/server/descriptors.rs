@@ -92,13 +92,10 @@ pub(super) fn share_out(connections: usize, gates: usize, store: usize) -> Share
         warn!(
             limit,
             needed,
-            gate = shares.gate.sum(),
-            gate_configured = wanted.gate.sum(),
-            portal = shares.portal.sum(),
-            portal_configured = wanted.portal.sum(),
-            "the process may not open as many file descriptors as `server.max_connections` asks for, so each listener takes \
-             fewer connections; raise the limit (`LimitNOFILE=` of a systemd unit, `ulimit -n` of a shell, `ulimits` of a \
-             container) or lower `server.max_connections`"
+            gate_connections = shares.gate.sum(),
+            portal_connections = shares.portal.sum(),
+            help = "raise `LimitNOFILE=` of a systemd unit, `ulimit -n` of a shell or `ulimits` of a container, or lower `server.max_connections`",
+            "too few file descriptors for `server.max_connections`: the listeners take fewer connections"
         );
     }
     shares
