@@ -19,13 +19,17 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[path = "workload/server.rs"]
+mod server;
 #[path = "../tests/harness/stranger.rs"]
 mod stranger;
+
+use server::Server;
 
 const BOUND_KIB: u64 = 16 * 1_024;
 /// Honest questions a second: few enough that one connection keeps up with a busy server.
@@ -64,77 +68,31 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect(name))
 }
 
-struct Server {
-    child: Child,
-    gate: String,
-    portal: String,
-    metrics: String,
-    _folder: tempfile::TempDir,
+/// Series on the metrics page.
+fn series_of(server: &Server) -> usize {
+    let page = say(&server.metrics, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    page.lines().filter(|line| line.starts_with("portcullis_")).count()
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Signs in and returns the cookie.
+fn sign_in(server: &Server) -> String {
+    let body = r#"{"username":"john","password":"password"}"#;
+    let request = format!(
+        "POST /api/firstfactor HTTP/1.1\r\nHost: auth.example.com\r\nContent-Type: application/json\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = say(&server.portal, request.as_bytes());
+    let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: "));
+    cookie.unwrap_or_else(|| panic!("not signed in: {answer}")).split(';').next().unwrap().to_owned()
 }
 
-impl Server {
-    fn start() -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("users.yaml"), USERS).unwrap();
-        std::fs::write(folder.path().join("portcullis.yaml"), config(1_000)).unwrap();
-        let mut child = Command::new("taskset")
-            .args(["-c", "0", env!("CARGO_BIN_EXE_portcullis"), "serve", "--config", "portcullis.yaml"])
-            .current_dir(folder.path())
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("taskset (Debian: util-linux)");
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let address = |name: &str| {
-            let found = ready.split_whitespace().find_map(|word| word.strip_prefix(name));
-            found.unwrap_or_else(|| panic!("it is not ready: {ready:?}")).to_owned()
-        };
-        let (gate, portal, metrics) = (address("gate="), address("portal="), address("metrics="));
-        Server { child, gate, portal, metrics, _folder: folder }
-    }
-
-    fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-
-    /// Series on the metrics page.
-    fn series(&self) -> usize {
-        let page = self.say(&self.metrics, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        page.lines().filter(|line| line.starts_with("portcullis_")).count()
-    }
-
-    /// Signs in and returns the cookie.
-    fn sign_in(&self) -> String {
-        let body = r#"{"username":"john","password":"password"}"#;
-        let request = format!(
-            "POST /api/firstfactor HTTP/1.1\r\nHost: auth.example.com\r\nContent-Type: application/json\r\n\
-             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let answer = self.say(&self.portal, request.as_bytes());
-        let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: "));
-        cookie.unwrap_or_else(|| panic!("not signed in: {answer}")).split(';').next().unwrap().to_owned()
-    }
-
-    fn say(&self, address: &str, bytes: &[u8]) -> String {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(bytes).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
+fn say(address: &str, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// Reads `count` answers; every one must have this status, or any but 200.
@@ -242,8 +200,8 @@ fn main() -> ExitCode {
     let status =
         Command::new("taskset").args(["-pc", "1", &std::process::id().to_string()]).stdout(Stdio::null()).status();
     assert!(status.is_ok_and(|status| status.success()), "taskset (Debian: util-linux)");
-    let server = Server::start();
-    let cookie = server.sign_in();
+    let server = Server::start(&config(1_000), USERS, Some("0"));
+    let cookie = sign_in(&server);
     let quiet = |span: Duration| {
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -255,7 +213,7 @@ fn main() -> ExitCode {
     };
     flood(&server.gate, 1, 50_000, 0);
     quiet(Duration::from_secs(1));
-    let (memory, series) = (server.resident_kib(), server.series());
+    let (memory, series) = (server.resident_kib(), series_of(&server));
     let mut before = quiet(Duration::from_secs(10));
 
     let done = AtomicBool::new(false);
@@ -274,7 +232,7 @@ fn main() -> ExitCode {
         "flood: {answered} hostile requests in {:.1} s; resident {memory} KiB before, {grown} KiB more after; {series} \
          series before, {} after; honest p99 {:.2} x that before ({rest:?} before, {flooded:?} during; p50 {:.2} x)",
         span.as_secs_f64(),
-        server.series(),
+        series_of(&server),
         flooded.as_secs_f64() / rest.as_secs_f64(),
         percentile(&mut during, 0.5).as_secs_f64() / percentile(&mut before, 0.5).as_secs_f64(),
     );

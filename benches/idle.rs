@@ -14,12 +14,16 @@
     missing_docs
 )]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use server::Server;
+
+#[path = "workload/server.rs"]
+mod server;
 
 const CONFIG: &str = "
 server: {address: 'tcp://127.0.0.1:0/'}
@@ -32,50 +36,6 @@ access_control: {default_policy: deny, rules: [{domain: public.example.com, poli
 
 const PLAIN: &str = "GET /api/authz/forward-auth HTTP/1.1\r\nHost: gate\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\n\
                      X-Forwarded-Host: public.example.com\r\nX-Forwarded-Uri: /\r\n";
-
-struct Server {
-    child: Child,
-    gate: String,
-    portal: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    fn start() -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("users.yaml"), "users: {}\n").unwrap();
-        std::fs::write(folder.path().join("portcullis.yaml"), CONFIG).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-            .args(["serve", "--config", "portcullis.yaml"])
-            .current_dir(folder.path())
-            .env_clear()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let address = |name: &str| {
-            let found = ready.split_whitespace().find_map(|word| word.strip_prefix(name));
-            found.unwrap_or_else(|| panic!("it is not ready: {ready:?}")).to_owned()
-        };
-        let (gate, portal) = (address("gate="), address("portal="));
-        Server { child, gate, portal, _folder: folder }
-    }
-
-    fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-}
 
 /// Opens a connection and reads the whole answer to `request`, if there is one.
 fn open(address: &str, request: &str) -> TcpStream {
@@ -111,7 +71,7 @@ fn main() -> ExitCode {
     for (name, at_most, request) in
         [("silent", 12, ""), ("plain", 12, plain.as_str()), ("hyper", 20, hyper.as_str()), ("portal", 20, page)]
     {
-        let server = Server::start();
+        let server = Server::start(CONFIG, "users: {}\n", None);
         let address = if name == "portal" { &server.portal } else { &server.gate };
         // What comes into being once is there before.
         drop((0..50).map(|_| open(address, page_or(request, &plain))).collect::<Vec<_>>());

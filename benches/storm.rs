@@ -17,17 +17,20 @@
 )]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use portcullis::factor::password::NewDigest;
+use server::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+
+#[path = "workload/server.rs"]
+mod server;
 
 /// How often somebody signs in at each door.
 const EVERY: Duration = Duration::from_millis(300);
@@ -43,48 +46,14 @@ session: {cookies: [{domain: example.com, authelia_url: 'https://auth.example.co
 access_control: {default_policy: one_factor}
 ";
 
-struct Server {
-    child: Child,
-    gate: String,
-    portal: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    fn start() -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        let digest = |password: &[u8]| NewDigest::default().hash(password, &ring::rand::SystemRandom::new()).unwrap();
-        let users = format!(
-            "users:\n  person: {{displayname: Person, password: '{}'}}\n  victim: {{displayname: Victim, password: '{}'}}\n",
-            digest(b"password"),
-            digest(b"another")
-        );
-        std::fs::write(folder.path().join("users.yaml"), users).unwrap();
-        std::fs::write(folder.path().join("portcullis.yaml"), CONFIG).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-            .args(["serve", "--config", "portcullis.yaml"])
-            .current_dir(folder.path())
-            .env_clear()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let address = |name: &str| {
-            let found = ready.split_whitespace().find_map(|word| word.strip_prefix(name));
-            found.unwrap_or_else(|| panic!("it is not ready: {ready:?}")).to_owned()
-        };
-        let (gate, portal) = (address("gate="), address("portal="));
-        Server { child, gate, portal, _folder: folder }
-    }
+/// A person, and whom the stranger is after.
+fn users() -> String {
+    let digest = |password: &[u8]| NewDigest::default().hash(password, &ring::rand::SystemRandom::new()).unwrap();
+    format!(
+        "users:\n  person: {{displayname: Person, password: '{}'}}\n  victim: {{displayname: Victim, password: '{}'}}\n",
+        digest(b"password"),
+        digest(b"another")
+    )
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -251,7 +220,7 @@ async fn main() -> ExitCode {
     let rates = std::env::var("PORTCULLIS_STORM_RATES").unwrap_or_else(|_| "20,200".to_owned());
     let mut enough = true;
     for rate in rates.split(',').map(|rate| rate.trim().parse().expect("a rate")) {
-        let server = Server::start();
+        let server = Server::start(CONFIG, &users(), None);
         let doors = Doors { portal: server.portal.clone(), gate: server.gate.clone() };
         for door in DOORS {
             println!("at rest, a person at the {door:?} gets in within {:?}", at_rest(&doors, door).await);

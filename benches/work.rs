@@ -19,17 +19,20 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use portcullis::policy::{Policy, Requirement};
 
+#[path = "workload/server.rs"]
+mod server;
 #[allow(dead_code, reason = "the fuzz target is its other caller")]
 #[path = "../fuzz/src/work.rs"]
 mod target;
 #[allow(dead_code, reason = "another benchmark is the other caller")]
 mod workload;
 
+use server::Server;
 use target::{SIZES, conditions, expressions, rules, units};
 use workload::Seeded;
 
@@ -75,7 +78,7 @@ fn main() -> ExitCode {
     let seconds = std::env::var("PORTCULLIS_WORK_SECONDS").map_or(5, |text| text.parse().expect("a number"));
     let keep = std::env::var_os("PORTCULLIS_WORK_KEEP");
     let policy = Policy::compile(rules(), Requirement::Bypass);
-    let server = Server::start();
+    let server = Server::start(&config(), USERS, None);
     for (kind, host_of) in [("path", expressions as fn(usize) -> String), ("query", conditions)] {
         for size in SIZES {
             let host = host_of(size);
@@ -83,9 +86,9 @@ fn main() -> ExitCode {
             if let Some(folder) = &keep {
                 std::fs::write(Path::new(folder).join(format!("{kind}-{size}")), &worst).unwrap();
             }
-            let plain = server.cpu(&host, PLAIN);
-            let cost = server.cpu(&host, &worst);
-            let alone = server.cpu("plain.example.com", PLAIN);
+            let plain = cpu(&server, &host, PLAIN);
+            let cost = cpu(&server, &host, &worst);
+            let alone = cpu(&server, "plain.example.com", PLAIN);
             println!(
                 "{kind:<5} {size:>3} conditions: {:>5} bytes, {:>6} units, {:>6.1} us where read and decided; at the gate {:>6.1} us: \
                  {:>5.1} x a plain request there ({plain:.1} us), {:>5.1} x one on a host without conditions ({alone:.1} us)",
@@ -169,23 +172,11 @@ fn mutated(from: &[u8], seeded: &mut Seeded) -> Vec<u8> {
     text
 }
 
-struct Server {
-    child: Child,
-    gate: String,
-    _folder: tempfile::TempDir,
-}
+const USERS: &str = "users: {john: {displayname: John, password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}}\n";
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    fn start() -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        let mut config = "
+/// The rules of the search, as a configuration has them.
+fn config() -> String {
+    let mut config = "
 server: {address: 'tcp://127.0.0.1:0/', buffers: {read: 65536}}
 portal: {address: 'tcp://127.0.0.1:0/'}
 telemetry: {metrics: {enabled: false}}
@@ -197,78 +188,55 @@ access_control:
   rules:
     - {domain: other.example.com, policy: one_factor}
 "
-        .to_owned();
-        for rule in rules() {
-            let criteria = rule.criteria();
-            let host = criteria.hosts[0].as_str();
-            match criteria.resources.first() {
-                Some(pattern) => {
-                    writeln!(config, "    - {{domain: {host}, policy: one_factor, resources: ['{}']}}", pattern.as_str())
-                }
-                None => {
-                    let text = criteria.query[0][0].to_string(); // `key` operator `value`
-                    let words: Vec<&str> = text.split('`').collect();
-                    let value = words.get(3).map_or(String::new(), |value| format!(", value: '{value}'"));
-                    let (key, operator) = (words[1], words[2].trim());
-                    writeln!(
-                        config,
-                        "    - {{domain: {host}, policy: one_factor, query: [[{{key: {key}, operator: {operator}{value}}}]]}}"
-                    )
-                }
+    .to_owned();
+    for rule in rules() {
+        let criteria = rule.criteria();
+        let host = criteria.hosts[0].as_str();
+        match criteria.resources.first() {
+            Some(pattern) => {
+                writeln!(config, "    - {{domain: {host}, policy: one_factor, resources: ['{}']}}", pattern.as_str())
             }
-            .unwrap();
-        }
-        let users = "users: {john: {displayname: John, password: '$5$rounds=1000$0123456789abcdef$Om.m8JkEhXG/FobQKhKpDycrfZz8BC/1xrTDM6T4yn7'}}\n";
-        std::fs::write(folder.path().join("users.yaml"), users).unwrap();
-        std::fs::write(folder.path().join("portcullis.yaml"), config).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-            .args(["serve", "--config", "portcullis.yaml"])
-            .current_dir(folder.path())
-            .env_clear()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let gate = ready.split_whitespace().find_map(|word| word.strip_prefix("gate=")).expect(&ready).to_owned();
-        Server { child, gate, _folder: folder }
-    }
-
-    /// The server's CPU time for one request, in microseconds: the mean over at least a second of it.
-    fn cpu(&self, host: &str, target: &[u8]) -> f64 {
-        let mut stream = TcpStream::connect(&self.gate).unwrap();
-        stream.set_nodelay(true).unwrap();
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let mut request =
-            format!("GET /api/authz/forward-auth HTTP/1.1\r\nHost: gate\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Host: {host}\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Uri: ")
-                .into_bytes();
-        request.extend_from_slice(target);
-        request.extend_from_slice(b"\r\n\r\n");
-        let mut ask = |times: u32| {
-            for _ in 0..times {
-                stream.write_all(&request).unwrap();
-                read_answer(&mut reader);
-            }
-        };
-        ask(200);
-        let (begun, mut asked) = (self.spent(), 0);
-        loop {
-            ask(500);
-            asked += 500;
-            let spent = self.spent() - begun;
-            if spent >= Duration::from_millis(500) {
-                return spent.as_secs_f64() * 1e6 / f64::from(asked);
+            None => {
+                let text = criteria.query[0][0].to_string(); // `key` operator `value`
+                let words: Vec<&str> = text.split('`').collect();
+                let value = words.get(3).map_or(String::new(), |value| format!(", value: '{value}'"));
+                let (key, operator) = (words[1], words[2].trim());
+                writeln!(
+                    config,
+                    "    - {{domain: {host}, policy: one_factor, query: [[{{key: {key}, operator: {operator}{value}}}]]}}"
+                )
             }
         }
+        .unwrap();
     }
+    config
+}
 
-    /// The CPU time of all its threads so far.
-    fn spent(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 10)
+/// The server's CPU time for one request, in microseconds: the mean over at least a second of it.
+fn cpu(server: &Server, host: &str, target: &[u8]) -> f64 {
+    let mut stream = TcpStream::connect(&server.gate).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut request =
+        format!("GET /api/authz/forward-auth HTTP/1.1\r\nHost: gate\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Host: {host}\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Uri: ")
+            .into_bytes();
+    request.extend_from_slice(target);
+    request.extend_from_slice(b"\r\n\r\n");
+    let mut ask = |times: u32| {
+        for _ in 0..times {
+            stream.write_all(&request).unwrap();
+            read_answer(&mut reader);
+        }
+    };
+    ask(200);
+    let (begun, mut asked) = (server.cpu_time(), 0);
+    loop {
+        ask(500);
+        asked += 500;
+        let spent = server.cpu_time() - begun;
+        if spent >= Duration::from_millis(500) {
+            return spent.as_secs_f64() * 1e6 / f64::from(asked);
+        }
     }
 }
 
