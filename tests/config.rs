@@ -86,7 +86,7 @@ fn defaults_are_as_documented() {
     assert_eq!(settings.limits.read_buffer, 16 * 1024);
     assert_eq!(settings.limits.read_timeout, Duration::from_secs(6));
     assert_eq!(settings.limits.idle_timeout, Duration::from_secs(75));
-    assert_eq!(settings.limits.max_connections, 16384);
+    assert_eq!(settings.limits.max_connections, None);
     assert_eq!(settings.limits.drain, Duration::from_secs(10));
     assert_eq!(
         (settings.log.level, settings.log.format),
@@ -209,7 +209,7 @@ fn a_variable_wins_over_files_and_ours_over_the_other_prefix() {
     );
     assert_eq!(settings.log.level, tracing::Level::DEBUG);
     assert_eq!(settings.session.sites.of("example.com").unwrap().cookie_name, "0123");
-    assert_eq!(settings.limits.max_connections, 7);
+    assert_eq!(settings.limits.max_connections, Some(7));
     assert_eq!(settings.limits.read_timeout, Duration::from_secs(9));
     assert!(settings.metrics.is_none());
     assert!(settings.trusted_proxies.trusts(Peer::at("10.2.3.4".parse().unwrap())));

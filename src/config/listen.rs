@@ -43,8 +43,9 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// How long a connection may be without a request (`server.timeouts.idle`, 75 s).
     pub idle_timeout: Duration,
-    /// Connections of trusted peers to the gate, and to the portal, at any one time (`server.max_connections`, 16384).
-    pub max_connections: usize,
+    /// Connections of trusted peers to the gate, and to the portal, at any one time (`server.max_connections`); by default
+    /// 16384, or as many as the process may open descriptors for.
+    pub max_connections: Option<usize>,
     /// Threads of the gate (`server.workers`); `None` is one for each processor.
     pub workers: Option<usize>,
     /// How long requests may go on after SIGTERM (`server.drain_timeout`, 10 s).
@@ -275,7 +276,7 @@ pub(super) fn limits(root: &Section<'_>, faults: &mut Faults) -> Limits {
         // Longer than the 60 seconds for which nginx keeps a connection: were we the first to close, a
         // question already on its way would go unanswered.
         idle_timeout: seconds(&timeouts, "idle", 75, faults),
-        max_connections: server.integer("max_connections", 1..=1_000_000, faults).unwrap_or(16384),
+        max_connections: server.integer("max_connections", 1..=1_000_000, faults),
         workers: server.integer("workers", 1..=1024, faults),
         drain: server.span("drain_timeout", faults).and_then(Span::duration).unwrap_or(Duration::from_secs(10)),
         body: root.section("portal", faults).size("body_limit", bytes, faults).unwrap_or(16 * 1024),

@@ -79,15 +79,20 @@ impl Shares {
     }
 }
 
+/// Connections of trusted peers to the gate, and to the portal, where the configuration asks for none.
+const CONNECTIONS: usize = 16_384;
+/// Fewer descriptors than that are worth a word, whatever is asked for.
+const FEW: usize = 4_096;
+
 /// Raises the limit of descriptors as far as the process may, and shares them out between `gates` listeners of the gate,
 /// the portal and the metrics page, `store` connections to the session store, and what else is open. Says in the log
-/// where there are fewer than the configuration asks for.
-pub(super) fn share_out(connections: usize, gates: usize, store: usize) -> Shares {
+/// where there are fewer than the configuration asks for or, where it asks for none, few at all.
+pub(super) fn share_out(connections: Option<usize>, gates: usize, store: usize) -> Shares {
     let limit = raise_limit();
-    let wanted = Shares::wanted(connections);
+    let wanted = Shares::wanted(connections.unwrap_or(CONNECTIONS));
     let besides = OWN.saturating_add(store);
     let shares = wanted.fit(gates, limit.saturating_sub(besides));
-    if shares != wanted {
+    if shares != wanted && (connections.is_some() || limit < FEW) {
         let needed = wanted.sum(gates).saturating_add(besides);
         warn!(
             limit,
