@@ -64,6 +64,8 @@ struct Plan {
     candidates: Vec<Candidate>,
     /// Whether a pattern may depend on what the query holds: then it is asked about the decoded query too.
     reaches_query: bool,
+    /// Whether a rule has conditions on the query.
+    asks_query: bool,
     /// What the expressions and conditions of the candidates add to the budget of a question.
     grant: u32,
     /// For a plan that is long.
@@ -192,8 +194,9 @@ impl Matcher {
         let index = (candidates.len() > SHORT_PLAN).then(|| PrefixIndex::new(self.entries(&candidates)));
         let rules = || candidates.iter().filter_map(|candidate| self.rules.get(candidate.rule as usize));
         let reaches_query = rules().any(|rule| rule.criteria.resources.iter().any(|pattern| pattern.reaches_query));
+        let asks_query = rules().any(|rule| !rule.criteria.query.is_empty());
         let grant = rules().map(Rule::grant).fold(0, u32::saturating_add);
-        Plan { candidates, reaches_query, grant, index }
+        Plan { candidates, reaches_query, asks_query, grant, index }
     }
 
     /// The prefixes of the resources of each candidate, with its place in the plan.
@@ -332,14 +335,15 @@ impl<'q> Question<'q> {
 
     /// What rules are asked about a reading.
     pub(super) fn evaluation<'r>(&'r self, reading: Reading<'r>) -> Evaluation<'r, 'q> {
-        let read = reading.as_sent.split_once('?').map(|(_, query)| query);
+        let asks_query = self.plan.is_some_and(|plan| plan.asks_query);
+        let read = asks_query.then(|| reading.as_sent.split_once('?').map_or("", |(_, query)| query));
         Evaluation {
             subject: self.subject,
             method: self.method,
             names_target: self.object.names_target(),
             resource: reading.resource,
             sent: &self.sent,
-            read: (read.unwrap_or_default() != self.sent.text()).then(|| LazyQuery::new(read)),
+            read: read.filter(|read| *read != self.sent.text()).map(|read| LazyQuery::new(Some(read))),
         }
     }
 
