@@ -4,8 +4,9 @@
 //! climb by the CPU time that reading and deciding takes in this process, one for each kind of host. Each is then asked of
 //! the server over one connection, and the server's own CPU time is read from the system.
 //!
-//! `cargo bench --bench work`; seconds of search for each kind by `PORTCULLIS_WORK_SECONDS` (5), and the folder to which the
-//! worst are written, if any, by `PORTCULLIS_WORK_KEEP`.
+//! `cargo bench --bench work`; seconds of search for each kind by `PORTCULLIS_WORK_SECONDS` (5), a folder of further inputs to
+//! begin with, such as a fuzz corpus, by `PORTCULLIS_WORK_SEEDS`, and the folder to which the worst are written by
+//! `PORTCULLIS_WORK_KEEP`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +19,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -140,10 +141,12 @@ fn search(policy: &Policy, host: &str, span: Duration, seed: u64) -> Vec<u8> {
 
 fn known() -> Vec<Vec<u8>> {
     let mut known = vec![PLAIN.to_vec(), b"/a//b;c/%2f?page=1".to_vec()];
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions/work");
-    known.extend(
-        std::fs::read_dir(folder).into_iter().flatten().map(|entry| std::fs::read(entry.unwrap().path()).unwrap()),
-    );
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions/work");
+    let more = std::env::var_os("PORTCULLIS_WORK_SEEDS").map(PathBuf::from);
+    for folder in [Some(kept), more].into_iter().flatten() {
+        let files = std::fs::read_dir(folder).unwrap();
+        known.extend(files.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()));
+    }
     known
 }
 

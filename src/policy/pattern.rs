@@ -385,9 +385,9 @@ impl Expression {
         self.user || self.group
     }
 
-    /// Searches `text` as [`matches`](Expression::matches) does, a unit for each byte of it.
+    /// Searches `text` as [`matches`](Expression::matches) does, and pays for it.
     pub(super) fn search(&self, subject: &Subject<'_>, text: &str, budget: &mut Budget) -> Result<bool, Exceeded> {
-        budget.spend(text.len())?;
+        budget.spend(Budget::PER_SEARCH + text.len())?;
         Ok(self.matches(subject, text))
     }
 

@@ -25,8 +25,7 @@ pub(super) enum Spellings<'k> {
 impl<'k> Spellings<'k> {
     /// The spellings of the key of a term or of a parameter.
     pub(super) fn of(key: &'k str) -> Spellings<'k> {
-        let means_something = |byte: u8| matches!(byte, b'.' | b' ' | b'[' | b']') || !byte.is_ascii();
-        if !key.bytes().any(means_something) {
+        if !differ(key) {
             let has_upper_case = key.bytes().any(|byte| byte.is_ascii_uppercase());
             return Spellings::One(if has_upper_case { key.to_ascii_lowercase().into() } else { key.into() });
         }
@@ -46,11 +45,6 @@ impl<'k> Spellings<'k> {
         }
         let word = key.chars().map(|c| if c == '[' { '_' } else { underscored(c) }).collect();
         Spellings::Three { word, brackets, dots }
-    }
-
-    /// Whether there is more than one, which takes longer to find out.
-    pub(super) fn differ(&self) -> bool {
-        matches!(self, Spellings::Three { .. })
     }
 
     pub(super) fn into_owned(self) -> Spellings<'static> {
@@ -85,6 +79,16 @@ impl<'k> Spellings<'k> {
             Spellings::Three { dots, .. } => dots,
         }
     }
+}
+
+/// Whether a key means something to one of them that it does not mean to all.
+fn differ(key: &str) -> bool {
+    key.bytes().any(|byte| matches!(byte, b'.' | b' ' | b'[' | b']') || !byte.is_ascii())
+}
+
+/// What it costs to write a key in all its spellings, in units of work, and to see whether it is one that is asked for.
+pub(super) fn units(key: &str) -> usize {
+    if differ(key) { 96 + 8 * key.len() } else { 4 }
 }
 
 /// The parts of a key without those that are empty, blanks around them taken off.
