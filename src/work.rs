@@ -31,7 +31,7 @@ pub enum Exceeded {
 
 impl Budget {
     /// What reading a request may cost, and judging it at a host whose rules have no expressions and no query conditions.
-    pub const BASE: u32 = 52 * 1024;
+    pub const BASE: u32 = 56 * 1024;
     /// What each expression that may be asked adds: it may read 1.5 KiB, beside its share of the base.
     pub const PER_EXPRESSION: u32 = 1_536;
     /// What it costs to begin a search with an expression, beside a unit for each byte.

@@ -46,6 +46,8 @@ pub fn path_readings(path: &str, budget: &mut Budget) -> Result<Vec<String>, Mal
     if !ambiguous {
         return Ok(vec![once]);
     }
+    // For what was done up to here; a plain path costs no more than being received.
+    budget.spend(UNITS_PER_BYTE * path.len())?;
     let usual = resolve(&merge(&once));
     if usual.climbs {
         return Err(Malformed::AboveRoot);
