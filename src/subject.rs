@@ -74,7 +74,7 @@ pub struct Subject<'a> {
     pub groups: Groups<'a>,
     /// The OAuth 2.0 client, where a client and not a person asks.
     pub client_id: Option<&'a str>,
-    /// Where the request came from; `None` where that can't be told, and then no network matches.
+    /// Where the request came from; `None` where that can't be told: whether a rule by network applies is unclear then.
     pub address: Option<IpAddr>,
     /// How much has been proven.
     pub level: AssuranceLevel,

@@ -32,7 +32,7 @@ pub struct ExplainArgs {
     /// The groups of that user, separated by commas
     #[arg(long, value_name = "GROUPS", default_value = "")]
     pub groups: String,
-    /// The address that the request comes from; without it no network matches
+    /// The address that the request comes from; without it, a rule with `networks` may apply or not, and the stricter outcome counts
     #[arg(long, value_name = "ADDRESS")]
     pub ip: Option<IpAddr>,
     /// The OAuth 2.0 client that asks

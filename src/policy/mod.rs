@@ -1,8 +1,8 @@
 //! The access policy: which subjects may reach which objects, and how strongly they must first have
 //! proven who they are.
 //!
-//! A [`Policy`] is compiled when the rules are loaded and only read after that. Deciding takes no lock,
-//! does no IO and never fails. The first rule that matches wins, in the order of the file; where none
+//! A [`Policy`] is compiled when the rules are loaded and only read after that. Deciding takes no lock
+//! and does no IO; it fails only where it would take too much work. The first rule that matches wins, in the order of the file; where none
 //! does, the default applies. Where a request can be read in several ways, it is decided in each and
 //! the strictest answer stands: this goes for ambiguous paths (see [`object`](crate::object)), for
 //! ambiguous queries (see [`query`]), and for an address that is not known. The work that one question may

@@ -172,7 +172,7 @@ impl Gate {
     /// rightmost hop of `X-Forwarded-For` that is not.
     ///
     /// A unix socket in front of Envoy is believed as one in front of us is. Without a source nobody is
-    /// named, and no network rule may match.
+    /// named, and whether a rule by network applies is unclear.
     fn source_address(&self, attributes: &AttributeContext, facts: &Facts<'_>) -> Option<IpAddr> {
         self.client_address(attributes.source()?, facts)
     }
